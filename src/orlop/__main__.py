@@ -1,0 +1,6 @@
+"""``python -m orlop``: the same as the command ``orlop``."""
+
+from orlop.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Docker's verbs and ours, for a person at a terminal."""

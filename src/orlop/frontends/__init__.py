@@ -1,0 +1,1 @@
+"""Functions over the services, one file a protocol."""

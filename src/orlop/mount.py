@@ -1,0 +1,60 @@
+"""A mount that has not been made yet.
+
+`Mount` is what volume drivers return and what one module, `orlop.kernel.mounter`, makes. It reads like a line of
+``fstab(5)``: a type, a source, and options in mount(8)'s words (``ro``, ``nosuid``, ``bind``, ``loop``, or whatever the
+filesystem understands).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount: ``type`` and ``source`` as in mount(8), ``options`` in order.
+
+    A bind mount has type ``none`` and the option ``bind`` or ``rbind``. The option ``loop`` says that ``source`` is a file
+    which holds the filesystem.
+    """
+
+    type: str
+    source: str
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def bind(cls, source: Path, *options: str) -> "Mount":
+        """The folder or file ``source`` itself, seen at another place."""
+        return cls("none", str(source), ("bind", *options))
+
+    @property
+    def is_bind(self) -> bool:
+        """Whether this shows something that is already mounted elsewhere."""
+        return "bind" in self.options or "rbind" in self.options
+
+
+class Mounter(Protocol):
+    """Makes mounts and tells the truth about them.
+
+    The kernel's is `orlop.kernel.mounter.KernelMounter`; tests that need no root use
+    `orlop.testing.paper.PaperMounter`, which only remembers.
+    """
+
+    def mount(self, mounts: Sequence[Mount], target: Path) -> None:
+        """Make ``mounts`` at ``target``, the last on top: all of them or none.
+
+        ``target`` is made if it is missing. Raises `Unavailable` with the kernel's reason.
+        """
+
+    def unmount(self, target: Path) -> None:
+        """Take away everything mounted at ``target`` and the empty folder itself; nothing there is fine.
+
+        Raises `InUse` if a process still has files open there.
+        """
+
+    def mounted(self, target: Path) -> bool:
+        """Whether ``target`` is a mount point that answers; a dead FUSE mount is not."""
+
+    def holders(self, target: Path) -> Sequence[int]:
+        """One process of every other mount namespace, or place in ours, that shows what is mounted at ``target``."""

@@ -1,0 +1,91 @@
+"""What a kind of volume has to provide: `VolumeDriver`, four verbs over a `Volume`.
+
+A driver knows one kind of storage and nothing else. It is a function of the `Volume` it is given: it keeps no list of
+volumes, counts no users, takes no locks and makes no mounts. `orlop.volumes.service` does all that once for every driver, and
+promises in return:
+
+- verbs about one volume never overlap on this host, not even between the daemon and the command line;
+- ``create`` was recorded before it is called, and is called again after a crash until it succeeds or is undone;
+- ``attach`` is called when the first user comes, ``detach`` after the last has gone from every mount namespace;
+- ``remove`` is called only when nothing is mounted and the time in which ``orlop volume restore`` works is over.
+
+How to write one: docs/adding-a-driver.md. What proves it: `orlop.testing.drivers.VolumeDriverContract`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from orlop.mount import Mount
+
+Scope = Literal["local", "global"]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as its creator asked for it.
+
+    ``key`` names its storage: unique on this host among all volumes, those in the trash included. It is the name, unless a
+    removed volume of that name can still be restored (then ``name~2``, ...). Local drivers store under ``key``, so that a
+    new volume never meets old data; global drivers use ``name``, so that all hosts find the same thing.
+    """
+
+    name: str
+    driver: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        """The key is the name where nothing else is said."""
+        if not self.key:
+            object.__setattr__(self, "key", self.name)
+
+
+class VolumeDriver(Protocol):
+    """One kind of storage. Errors are `orlop.errors`; `Invalid` for options, `Unavailable` for a silent backend."""
+
+    scope: Scope
+    """``global`` if every host that creates the name gets the same data."""
+
+    def options(self) -> Mapping[str, str]:
+        """The options ``create`` knows, each with one line of help; unknown ones are refused before ``create`` is called.
+
+        The key ``*`` stands for any name.
+        """
+
+    def create(self, volume: Volume) -> None:
+        """Make the storage, or change nothing and raise.
+
+        Again is fine. Two hosts at once is fine for a global driver: one storage results. Checks every option, so that
+        ``attach`` fails only for reasons that can pass.
+        """
+
+    def remove(self, volume: Volume) -> None:
+        """Delete the storage for good; nothing there is fine, half of it is fine."""
+
+    def attach(self, volume: Volume) -> Sequence[Mount]:
+        """Prepare for use on this host and say what to mount. Again is fine."""
+
+    def detach(self, volume: Volume) -> None:
+        """Undo what ``attach`` prepared, after the mounts have gone. Again is fine; never attached is fine."""
+
+
+@runtime_checkable
+class Resizable(Protocol):
+    """A driver whose volumes can change size, also while they are mounted."""
+
+    def resize(self, volume: Volume, mountpoint: Path | None) -> None:
+        """Make the storage fit ``volume``'s (new) options; ``mountpoint`` is where it is mounted, if it is.
+
+        Again is fine. Raises `Invalid` where it would have to shrink.
+        """
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A driver that knows what its volumes take."""
+
+    def usage(self, volume: Volume, mountpoint: Path | None) -> int:
+        """Bytes of this host's storage that the volume occupies now."""
