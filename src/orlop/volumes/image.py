@@ -8,6 +8,7 @@ mkfs.xfs refuses less than 300 MiB; smaller volumes are ext4.
 import errno
 import os
 import subprocess
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,29 +61,35 @@ def kind(image: Path) -> str:
         return "xfs" if file.read(4) == b"XFSB" else "ext4"
 
 
-def resize(image: Path, size: int, mountpoint: Path | None, *, thin: bool) -> None:
-    """Make the file ``size`` bytes long, and its filesystem fill it as soon as it is mounted; it never shrinks.
+def extend(image: Path, size: int, *, thin: bool) -> None:
+    """Make the file at least ``size`` bytes long; its filesystem follows in `fill`.
 
-    A file beside the image remembers that the filesystem has yet to follow, so a crash in between is made good by
-    the next call.
+    A file beside the image remembers that, so a crash in between is made good at the next mount.
     """
-    pending = image.with_suffix(".grow")
     if image.stat().st_size < size:
-        pending.touch()
+        _pending(image).touch()
         _allocate(image, size, thin=thin)
-    if mountpoint is not None and pending.exists():
-        _fill(image, mountpoint)
-        pending.unlink()
 
 
-def _fill(image: Path, mountpoint: Path) -> None:
+def fill(image: Path, mountpoint: Path | None) -> None:
+    """Make the filesystem as large as its file, if it is not: ext4 unmounted, both while they are mounted."""
+    if not _pending(image).exists():
+        return
     device = loop.refresh(image)
-    if device is None:
-        raise Unavailable(f"'{image}' is not on a loop device")
-    if kind(image) == "xfs":
+    if mountpoint is not None and kind(image) == "xfs":
         _run("xfs_growfs", "-d", str(mountpoint))
-    else:
+    elif mountpoint is not None and device is not None:
         _run("resize2fs", device)
+    elif device is None and kind(image) == "ext4":
+        _run("e2fsck", "-f", "-p", str(image), fine=(0, 1))
+        _run("resize2fs", str(image))
+    else:
+        return
+    _pending(image).unlink()
+
+
+def _pending(image: Path) -> Path:
+    return image.with_suffix(".grow")
 
 
 def _allocate(image: Path, size: int, *, thin: bool) -> None:
@@ -139,11 +146,11 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-def _run(*argv: str, text: str = "") -> None:
+def _run(*argv: str, text: str = "", fine: Container[int] = (0,)) -> None:
     environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin", "LC_ALL": "C"}
     try:
         done = subprocess.run(argv, env=environment, input=text, capture_output=True, text=True)
     except FileNotFoundError as error:
         raise Unavailable(f"size= volumes need the program {argv[0]!r}; install e2fsprogs and xfsprogs") from error
-    if done.returncode:
+    if done.returncode not in fine:
         raise Unavailable(f"{argv[0]} {argv[-1]}: {done.stderr.strip() or done.stdout.strip()}")

@@ -6,6 +6,7 @@ mountpoint=/srv/data    a folder of yours, which outlives ``volume rm`` (as Loca
 type= device= o=        whatever mount(8) can mount, as Docker's local driver has it
 """
 
+import logging
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from orlop.volumes.options import capacity, flag, mode, number
 
 _DOCKER = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
 """What each of Docker's own options needs beside it (moby, volume/local)."""
+_log = logging.getLogger(__name__)
 _PASSWORDS = ("password", "pass", "password2")
 
 
@@ -81,6 +83,7 @@ class LocalDriver:
         size = capacity(volume)
         if size is None:
             return [Mount.bind(folder / "_data")]
+        image.fill(folder / "image", None)
         return [Mount(image.kind(folder / "image"), str(folder / "image"), ("loop",))]
 
     def detach(self, volume: Volume) -> None:
@@ -96,7 +99,12 @@ class LocalDriver:
             raise Invalid(f"volume {volume.name!r} has no size limit that could change; create a new one with size=")
         if file.stat().st_size > size:
             raise Invalid(f"volume {volume.name!r} is larger than that; a volume can grow, not shrink")
-        image.resize(file, size, mountpoint, thin=flag(volume, "thin"))
+        image.extend(file, size, thin=flag(volume, "thin"))
+        try:
+            image.fill(file, mountpoint)
+        except Unavailable as error:
+            # The kernel lets ext4 grow while mounted only with CAP_SYS_RESOURCE; unmounted it always can.
+            _log.warning("volume %r grows when it is mounted next: %s", volume.name, error)
 
     def usage(self, volume: Volume, mountpoint: Path | None) -> int:
         """See `orlop.volumes.driver.Measured`. What was mounted from elsewhere takes nothing here."""

@@ -136,10 +136,15 @@ class VolumeService:
                 if option not in CHANGEABLE or not isinstance(driver, Resizable):
                     raise Invalid(f"option {option!r} of volume {name!r} cannot change once it exists")
             new = replace(row, options=changed, labels={**row.labels, **(labels or {})})
-            if options and isinstance(driver, Resizable):
-                driver.resize(volume(new), self.path(row) if self.state.is_attached(row.key) else None)
-            self.host.step("update: done")
+            # Recorded first: storage that is smaller than recorded is made good at the next mount.
             self.state.change(new)
+            self.host.step("update: recorded")
+            try:
+                self._resize(new)
+            except OrlopError:
+                self.state.change(row)
+                raise
+            self.host.step("update: resized")
             definitions.write(self.folder, new)
             self._note("update", new, **options)
             return new
@@ -250,11 +255,15 @@ class VolumeService:
             mounts = driver.attach(volume(row))
             self.host.step("mount: attached")
             self.mounter.mount(mounts, target)
-            if isinstance(driver, Resizable):
-                driver.resize(volume(row), target)  # a growth that a crash interrupted
+            self._resize(row)  # a growth that a crash interrupted
         except BaseException:
             self._take_down(row)
             raise
+
+    def _resize(self, row: Row) -> None:
+        driver = self.driver(row.driver)
+        if isinstance(driver, Resizable):
+            driver.resize(volume(row), self.path(row) if self.mounter.mounted(self.path(row)) else None)
 
     def _take_down(self, row: Row) -> None:
         self.mounter.unmount(self.path(row))

@@ -1,0 +1,39 @@
+"""A `Mounter` that only remembers: tests of drivers and services need no root with it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orlop.errors import InUse, Unavailable
+from orlop.mount import Mount
+
+
+class PaperMounter:
+    """Mounts on paper. ``seen_by`` and ``broken`` are there for tests to write."""
+
+    def __init__(self) -> None:
+        """Nothing is mounted."""
+        self.mounts: dict[Path, tuple[Mount, ...]] = {}
+        self.seen_by: dict[Path, list[int]] = {}
+        """The processes that hold what is mounted at a place."""
+        self.broken = ""
+        """Why every mount is refused from now on; empty where none is."""
+
+    def mount(self, mounts: Sequence[Mount], target: Path) -> None:
+        """See `Mounter.mount`."""
+        if self.broken:
+            raise Unavailable(self.broken)
+        self.mounts[target] = tuple(mounts)
+
+    def unmount(self, target: Path) -> None:
+        """See `Mounter.unmount`; a place that somebody holds is busy."""
+        if self.seen_by.get(target):
+            raise InUse(f"'{target}' is in use")
+        self.mounts.pop(target, None)
+
+    def mounted(self, target: Path) -> bool:
+        """See `Mounter.mounted`."""
+        return target in self.mounts
+
+    def holders(self, target: Path) -> Sequence[int]:
+        """See `Mounter.holders`."""
+        return self.seen_by.get(target, [])

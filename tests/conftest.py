@@ -1,0 +1,61 @@
+"""Parts that many tests need: an engine's service on paper, and the rule that nothing may be left behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orlop.kernel.locks import Locks
+from orlop.kernel.mountinfo import ours
+from orlop.state import State
+from orlop.testing.paper import PaperMounter
+from orlop.volumes.driver import VolumeDriver
+from orlop.volumes.local import LocalDriver
+from orlop.volumes.memory import TmpfsDriver
+from orlop.volumes.service import Host, VolumeService
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def mounter() -> PaperMounter:
+    return PaperMounter()
+
+
+@pytest.fixture
+def reopened(tmp_path: Path, clock: Clock, mounter: PaperMounter) -> Callable[..., VolumeService]:
+    """The service on ``tmp_path``, as a new process opens it; the test may add a step, a boot id, a driver."""
+
+    def open_service(step: Callable[[str], object] = str, boot: str = "boot-1", **more: VolumeDriver) -> VolumeService:
+        drivers = {"local": LocalDriver(tmp_path / "volumes"), "tmpfs": TmpfsDriver(), **more}
+        state, locks = State(tmp_path / "state.db"), Locks(tmp_path / "locks", patience=5)
+        return VolumeService(tmp_path, state, mounter, drivers, locks, Host(boot, clock, step))
+
+    return open_service
+
+
+@pytest.fixture
+def service(reopened: Callable[..., VolumeService]) -> VolumeService:
+    return reopened()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_mounted() -> object:
+    """A test that leaves a mount behind fails, whatever else it says."""
+    before = {entry.target for entry in ours()}
+    yield
+    left = sorted({entry.target for entry in ours()} - before)
+    assert not left, f"left mounted: {left}"
