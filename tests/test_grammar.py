@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orlop.errors import Invalid
@@ -300,10 +300,31 @@ TMPFSES = st.builds(
     read_only=st.booleans(),
     options=st.lists(st.sampled_from(["mode=1777", "size=4096"]), unique=True).map(sorted).map(tuple),
 )
+ANONYMOUS = st.builds(
+    MountSpec, kind=st.just("volume"), target=PATHS, driver=NAMES, labels=ENTRIES, no_copy=st.booleans()
+)
+LABELLED = st.builds(
+    MountSpec,
+    kind=st.just("volume"),
+    source=NAMES,
+    target=WITHOUT_COLONS,
+    read_only=st.booleans(),
+    no_copy=st.booleans(),
+    relabel=st.sampled_from(["z", "Z"]),
+    consistency=st.sampled_from(["", "delegated"]),
+)
+TUNED_TMPFSES = st.builds(
+    MountSpec,
+    kind=st.just("tmpfs"),
+    target=WITHOUT_COLONS,
+    read_only=st.booleans(),
+    options=st.lists(st.sampled_from(["uid=5", "exec", "size=50%", "nosuid"]), unique=True).map(tuple),
+)
 
 
 @pytest.mark.part("V2", "V3", "V4")
-@given(st.one_of(VOLUMES, BINDS, CREATED_BINDS, TMPFSES))
+@settings(deadline=None)  # the machine may be busy
+@given(st.one_of(VOLUMES, ANONYMOUS, LABELLED, BINDS, CREATED_BINDS, TMPFSES, TUNED_TMPFSES))
 def test_a_mount_said_as_a_flag_means_itself(spec: MountSpec):
     flag, text = as_flag(spec)
 
@@ -312,6 +333,26 @@ def test_a_mount_said_as_a_flag_means_itself(spec: MountSpec):
     assert again == spec
 
 
+@pytest.mark.part("V2", "V3", "V4")
+@pytest.mark.parametrize(
+    ("spec", "flag"),
+    [
+        (DATA, ("--mount", "type=volume,source=data,target=/d")),
+        (
+            replace(DATA, labels={"a": 'b,"c"'}),
+            ("--mount", 'type=volume,source=data,target=/d,"volume-label=a=b,""c"""'),
+        ),
+        (replace(DATA, relabel="z", read_only=True), ("-v", "data:/d:ro,z")),
+        (replace(HOST, read_only=True), ("--mount", "type=bind,source=/srv,target=/d,readonly")),
+        (replace(HOST, create_source=True), ("-v", "/srv:/d")),
+        (replace(MEMORY, read_only=True, options=("size=64m",)), ("--tmpfs", "/d:ro,size=64m")),
+    ],
+)
+def test_a_mount_is_said_as(spec: MountSpec, flag: tuple[str, str]):
+    assert as_flag(spec) == flag
+
+
+@settings(deadline=None)
 @given(st.text(alphabet=string.printable + "ü\0\x7f"))
 def test_any_text_has_a_meaning_or_a_problem_that_is_named(text: str):
     for parse in (parse_volume, parse_mount, parse_tmpfs, parse_volumes_from, size, volume_name):

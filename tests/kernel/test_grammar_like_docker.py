@@ -155,9 +155,6 @@ AGREED = r"""
 --mount type=tmpfs,target=/x,tmpfs-size=
 --mount 'type=tmpfs,target=/x,tmpfs-size=64 mb'
 --mount 'type=tmpfs,target=/x,tmpfs-size=64  m'
---mount type=tmpfs,target=/x,tmpfs-size=64iB
---mount type=tmpfs,target=/x,tmpfs-size=.5m
---mount type=tmpfs,target=/x,tmpfs-size=1.k
 --mount type=tmpfs,target=/x,tmpfs-mode=999
 --mount type=tmpfs,target=/x,tmpfs-mode=0o700
 --mount type=tmpfs,target=/x,tmpfs-mode=
@@ -207,6 +204,7 @@ RELATIVE = "the client finds relative sources itself since 23"
 RECURSIVE = "bind-recursive came with client and engine 25"
 SUBPATH = "volume-subpath came with client and engine 26"
 IMAGES = "the client knows images as mounts since 28"
+SIZES = "the client reads sizes in another way since 23"
 READONLY = (25, 25, RECURSIVE)
 EMPTY = (
     "the client looks for empty sections since 28; older ones leave them to the engine, or make them a path"
@@ -235,6 +233,9 @@ SINCE = {
     "--mount source=aa,target=/x,volume-subpath=../a": (26, 26, SUBPATH),
     "--mount type=bind,source=@/b,target=/x,image-subpath=a": (28, 0, IMAGES),
     "--mount source=aa,target=/x,volume-opt==v": (23, 0, "older clients pass on options without a name"),
+    "--mount type=tmpfs,target=/x,tmpfs-size=64iB": (23, 0, SIZES),
+    "--mount type=tmpfs,target=/x,tmpfs-size=.5m": (23, 0, SIZES),
+    "--mount type=tmpfs,target=/x,tmpfs-size=1.k": (23, 0, SIZES),
     '-v ""': (28, 0, EMPTY),
     "-v data:": (28, 0, EMPTY),
     "-v data::ro": (28, 0, EMPTY),
@@ -250,7 +251,6 @@ NOWHERE = (
     "Docker makes an anonymous volume at a place where nothing can be mounted, as long as nothing starts"
 )
 TWICE = "Docker mounts both, one hides the other"
-NUMBERS = "what only Go takes for a number, and what a computer cannot count"
 HOST = "whether it exists is not the grammar's to see, but the engine's"
 
 # On purpose orlop says something else than every version of Docker.
@@ -271,10 +271,7 @@ DIFFERENT = {
     "-v aa:/x --mount type=tmpfs,target=/x/": "orlop names the place, Docker the flag's spelling of it",
     "--tmpfs /x:=1": "an option without a name is none",
     "--mount source=aa,target=/x,bind-recursive=enabled": "the default, but it is not for volumes",
-    "--mount type=tmpfs,target=/x,tmpfs-size=1e3": NUMBERS,
-    "--mount type=tmpfs,target=/x,tmpfs-size=1_000": NUMBERS,
-    "--mount type=tmpfs,target=/x,tmpfs-size=+5": NUMBERS,
-    "--mount type=tmpfs,target=/x,tmpfs-size=9999999p": NUMBERS,
+    "--mount type=tmpfs,target=/x,tmpfs-size=9999999p": "Docker's number of bytes overflows",
     "--mount type=bind,source=@/missing,target=/x": HOST,
     "--volumes-from nobody": HOST,
 }
@@ -322,6 +319,13 @@ def test_orlop_says_what_newer_versions_of_docker_say(docker: Docker, flags: str
     ours, dockers = both_say(docker, flags)
 
     assert (ours == dockers) == is_new, f"{reason}: {ours} and {dockers}"
+
+
+@pytest.mark.parametrize("number", ["1e3", "1_000", "+5"])
+def test_only_docker_since_23_takes_for_a_number_what_go_does(docker: Docker, number: str):
+    ours, dockers = both_say(docker, f"--mount type=tmpfs,target=/x,tmpfs-size={number}")
+
+    assert (ours != dockers) == (docker.client_version >= 23)
 
 
 @pytest.mark.parametrize("flags", DIFFERENT)
