@@ -146,6 +146,8 @@ AGREED = r"""
 --mount source=aa,target=/x,bind-propagation=rslave
 --mount type=tmpfs,target=/x,bind-propagation=rslave
 --mount type=tmpfs,target=/x,volume-nocopy
+--mount type=tmpfs,target=/x,bind-propagation=slave,volume-nocopy
+--mount 'target=/x,a\b'
 --mount type=tmpfs,source=a,target=/x
 --mount type=tmpfs,target=/x,tmpfs-size=64m,tmpfs-mode=1770
 --mount type=tmpfs,target=/x,tmpfs-mode=0700,tmpfs-size=1.5GiB,ro
@@ -156,6 +158,8 @@ AGREED = r"""
 --mount 'type=tmpfs,target=/x,tmpfs-size=64 mb'
 --mount 'type=tmpfs,target=/x,tmpfs-size=64  m'
 --mount type=tmpfs,target=/x,tmpfs-mode=999
+--mount type=tmpfs,target=/x,tmpfs-mode=37777777777
+--mount type=tmpfs,target=/x,tmpfs-mode=40000000000
 --mount type=tmpfs,target=/x,tmpfs-mode=0o700
 --mount type=tmpfs,target=/x,tmpfs-mode=
 --mount 'type=tmpfs,"target=/x,y"'
@@ -232,6 +236,7 @@ SINCE = {
     "--mount target=/x,volume-subpath=a": (26, 26, SUBPATH),
     "--mount source=aa,target=/x,volume-subpath=../a": (26, 26, SUBPATH),
     "--mount type=bind,source=@/b,target=/x,image-subpath=a": (28, 0, IMAGES),
+    "--mount type=tmpfs,target=/x,bind-propagation=slave,image-subpath=a": (28, 0, IMAGES),
     "--mount source=aa,target=/x,volume-opt==v": (23, 0, "older clients pass on options without a name"),
     "--mount type=tmpfs,target=/x,tmpfs-size=64iB": (23, 0, SIZES),
     "--mount type=tmpfs,target=/x,tmpfs-size=.5m": (23, 0, SIZES),
