@@ -242,9 +242,7 @@ def test_a_size_in_bytes(text: str, count: int):
     assert size(text) == count
 
 
-@pytest.mark.parametrize(
-    "text", ["", "m", "-1", " 1", "1  m", "1x", "1iB", "1kk", "1,5g", "٣", "1\n", "8192p"]
-)
+@pytest.mark.parametrize("text", ["", "m", "-1", " 1", "1  m", "1x", "1iB", "1kk", "1,5g", "٣", "1\n", "8192p"])
 def test_a_bad_size_is_named(text: str):
     with pytest.raises(Invalid) as caught:
         size(text)

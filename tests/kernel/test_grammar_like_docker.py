@@ -210,9 +210,7 @@ SUBPATH = "volume-subpath came with client and engine 26"
 IMAGES = "the client knows images as mounts since 28"
 SIZES = "the client reads sizes in another way since 23"
 READONLY = (25, 25, RECURSIVE)
-EMPTY = (
-    "the client looks for empty sections since 28; older ones leave them to the engine, or make them a path"
-)
+EMPTY = "the client looks for empty sections since 28; older ones leave them to the engine, or make them a path"
 
 # Since these versions of the client and the engine they say what orlop says; older ones say something else.
 SINCE = {
@@ -252,9 +250,7 @@ SINCE = {
 
 DRIVE = "one letter before a colon is a drive for Docker's client; orlop's volumes may have one letter"
 SHORT = "one letter is too short a name for Docker's local driver, not for its plugins and orlop"
-NOWHERE = (
-    "Docker makes an anonymous volume at a place where nothing can be mounted, as long as nothing starts"
-)
+NOWHERE = "Docker makes an anonymous volume at a place where nothing can be mounted, as long as nothing starts"
 TWICE = "Docker mounts both, one hides the other"
 HOST = "whether it exists is not the grammar's to see, but the engine's"
 
@@ -398,9 +394,7 @@ def both_say(docker: Docker, flags: str) -> tuple[object, object]:
         started = run(docker, "start", container)
         return ours, error(started) if started.returncode else "no error"
     seen = docker_says(json.loads(run(docker, "inspect", container).stdout)[0])
-    return {
-        place: {key: mount.get(key) for key in seen.get(place, mount)} for place, mount in ours.items()
-    }, seen
+    return {place: {key: mount.get(key) for key in seen.get(place, mount)} for place, mount in ours.items()}, seen
 
 
 def run(docker: Docker, *args: str) -> subprocess.CompletedProcess[str]:
@@ -409,9 +403,7 @@ def run(docker: Docker, *args: str) -> subprocess.CompletedProcess[str]:
 
 def error(result: subprocess.CompletedProcess[str]) -> str:
     """Docker's message, without what the client says around it."""
-    text = re.split(r"\n+(?:Run 'docker|See 'docker|Usage:|Error: failed to start)", result.stderr)[0].rstrip(
-        "\n"
-    )
+    text = re.split(r"\n+(?:Run 'docker|See 'docker|Usage:|Error: failed to start)", result.stderr)[0].rstrip("\n")
     return text.removeprefix("docker: ").removeprefix("Error response from daemon: ")
 
 

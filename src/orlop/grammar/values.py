@@ -35,9 +35,7 @@ def volume_name(text: str) -> str:
             "If you intended to pass a host directory, use absolute path"
         )
     if len(text) > _LONGEST_NAME:
-        raise Invalid(
-            f"create {text}: volume name is too long, names should be at most {_LONGEST_NAME} bytes"
-        )
+        raise Invalid(f"create {text}: volume name is too long, names should be at most {_LONGEST_NAME} bytes")
     return text
 
 
