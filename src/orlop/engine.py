@@ -84,7 +84,8 @@ def rebuild(config: Config) -> tuple[Path | None, list[Path], list[Path]]:
     for key in reconcile.look(service).mounted:
         # Whatever is mounted was attached: the kernel decides whether it is still in use.
         if service.state.by_key(key) is not None:
-            service.state.attach(key, service.host.boot)
+            with service.state.change() as change:
+                change.attach(key, service.host.boot)
     service.state.close()
     return aside, found, unreadable
 

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ Phase = Literal["creating", "ready", "trashed", "removing"]
 
 _VERSION = 1
 _KEPT_EVENTS = 10_000
+_TRIM_EVERY = 256
 _SCHEMA = """
 CREATE TABLE volumes (
     key TEXT PRIMARY KEY, name TEXT NOT NULL, driver TEXT NOT NULL, options TEXT NOT NULL, labels TEXT NOT NULL,
@@ -96,7 +97,10 @@ class Event:
 
 
 class State:
-    """The state file, open; safe for threads, and for several processes at once."""
+    """The state file, open; safe for threads, and for several processes at once.
+
+    Looking is done here, changing through a `Change`, which `change` opens.
+    """
 
     def __init__(self, path: Path):
         """Open ``path``, or make it. Raises `Corrupt` if it is damaged and `Unavailable` if it cannot be used."""
@@ -104,8 +108,9 @@ class State:
         # Readers never wait for a writer's sync: they have a connection of their own.
         self._reader, self._reading = self._open(), threading.Lock()
         self._writer, self._writing = self._open(), threading.Lock()
-        with self.transaction():
-            self._prepare()
+        self._durable: bool | None = None
+        with self.change() as change:
+            change.prepare(path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -113,20 +118,20 @@ class State:
         self._writer.close()
 
     @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """All that is written inside, or nothing. Never call a driver or the kernel inside."""
+    def change(self, *, durable: bool = True) -> Iterator["Change"]:
+        """All that is changed inside, or nothing. Never call a driver or the kernel inside."""
         with self._writing, self._translated():
-            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+            if durable != self._durable:
+                self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+                self._durable = durable
             self._writer.execute("BEGIN IMMEDIATE")
             try:
-                yield self._writer
+                yield Change(self._writer)
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
-
-    # volumes
 
     def live(self, name: str) -> Row | None:
         """The volume that has this name now, being created or ready."""
@@ -135,7 +140,7 @@ class State:
 
     def ready(self) -> list[Row]:
         """Every volume that can be used, by name."""
-        return sorted(self._rows("phase = 'ready'"), key=lambda row: row.name)
+        return self._rows("phase = 'ready' ORDER BY name")
 
     def unfinished(self) -> list[Row]:
         """Every volume that is not ready: half made, in the trash, half removed."""
@@ -146,77 +151,6 @@ class State:
         rows = self._rows("key = ?", key)
         return rows[0] if rows else None
 
-    def insert(self, row: Row) -> Row:
-        """Remember a new volume, with a key that nothing else has; raises `Conflict` if the name is taken."""
-        with self.transaction() as db:
-            key = _free_key(db, row.name)
-            values = (
-                key,
-                row.name,
-                row.driver,
-                json.dumps(dict(row.options)),
-                json.dumps(dict(row.labels)),
-                row.created,
-            )
-            try:
-                db.execute("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, row.phase, row.removed))
-            except sqlite3.IntegrityError as error:
-                raise Conflict(f"a volume {row.name!r} exists already") from error
-        return Row(key, row.name, row.driver, row.options, row.labels, row.created, row.phase, row.removed)
-
-    def adopt(self, row: Row) -> None:
-        """Remember a volume whose storage is there already; one with its key or name stays as it is."""
-        with self.transaction() as db:
-            values = (
-                row.key,
-                row.name,
-                row.driver,
-                json.dumps(dict(row.options)),
-                json.dumps(dict(row.labels)),
-            )
-            db.execute(
-                "INSERT OR IGNORE INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*values, row.created, row.phase, row.removed),
-            )
-
-    def move(self, key: str, phase: Phase, removed: float | None = None) -> None:
-        """Volume ``key`` enters ``phase``; raises `Conflict` if a live volume has its name."""
-        with self.transaction() as db:
-            try:
-                db.execute("UPDATE volumes SET phase = ?, removed = ? WHERE key = ?", (phase, removed, key))
-            except sqlite3.IntegrityError as error:
-                raise Conflict("a volume of that name exists") from error
-
-    def change(self, row: Row) -> None:
-        """Remember ``row``'s name, options and labels in place of the old ones."""
-        with self.transaction() as db:
-            try:
-                db.execute(
-                    "UPDATE volumes SET name = ?, options = ?, labels = ? WHERE key = ?",
-                    (row.name, json.dumps(dict(row.options)), json.dumps(dict(row.labels)), row.key),
-                )
-            except sqlite3.IntegrityError as error:
-                raise Conflict(f"a volume {row.name!r} exists already") from error
-
-    def delete(self, key: str) -> None:
-        """Forget volume ``key``; none is fine."""
-        with self.transaction() as db:
-            for table in ("volumes", "attached", "holds"):
-                db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608
-
-    # attached, holds
-
-    def attach(self, key: str, boot: str) -> None:
-        """Remember, before it happens, that the driver attaches ``key``: a detach is owed."""
-        with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO attached VALUES (?, ?)", (key, boot))
-
-    def detach(self, key: str) -> None:
-        """Remember, after it happened, that nothing of ``key`` is attached any more, and that nobody holds it."""
-        with self.transaction(durable=False) as db:
-            db.execute("DELETE FROM attached WHERE key = ?", (key,))
-            db.execute("DELETE FROM holds WHERE key = ?", (key,))
-
     def attached(self) -> dict[str, str]:
         """The keys that are attached, with the boot in which that happened."""
         return dict(self._all("SELECT key, boot FROM attached"))
@@ -225,59 +159,16 @@ class State:
         """Whether a detach of ``key`` is owed."""
         return bool(self._all("SELECT 1 FROM attached WHERE key = ?", key))
 
-    def hold(self, key: str, holder: Holder, boot: str, now: float) -> None:
-        """One more hold of ``key`` by ``holder``.
-
-        A hold that an earlier process of the same engine took for the same id is replaced, not added to: a killed
-        engine never gives back, and asks again when it starts the container again.
-        """
-        with self.transaction(durable=False) as db:
-            db.execute(
-                """INSERT INTO holds VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT (key, client, id) DO UPDATE SET
-                   count = CASE WHEN (pid, started, boot) = (excluded.pid, excluded.started, excluded.boot)
-                                THEN count + 1 ELSE 1 END,
-                   pid = excluded.pid, started = excluded.started, boot = excluded.boot, since = excluded.since""",
-                (key, holder.client, holder.id, holder.pid, holder.started, boot, now),
-            )
-
-    def release(self, key: str, holder: Holder) -> None:
-        """One hold of ``key`` less; none is fine."""
-        with self.transaction(durable=False) as db:
-            where = (key, holder.client, holder.id)
-            db.execute("UPDATE holds SET count = count - 1 WHERE key = ? AND client = ? AND id = ?", where)
-            db.execute("DELETE FROM holds WHERE count <= 0 AND key = ? AND client = ? AND id = ?", where)
-
-    def drop(self, hold: Hold) -> None:
-        """Forget ``hold`` unless it was taken again since."""
-        with self.transaction(durable=False) as db:
-            db.execute(
-                "DELETE FROM holds WHERE key = ? AND client = ? AND id = ? AND since = ?",
-                (hold.key, hold.holder.client, hold.holder.id, hold.since),
-            )
-
     def holds(self, key: str | None = None) -> list[Hold]:
         """The holds of one volume, or of all."""
         query = "SELECT key, client, id, pid, started, count, boot, since FROM holds"
         rows = self._all(query) if key is None else self._all(query + " WHERE key = ?", key)
         return [Hold(row[0], Holder(*row[1:5]), *row[5:]) for row in rows]
 
-    # events
-
-    def note(self, time: float, action: str, volume: str, details: Mapping[str, str]) -> None:
-        """Something happened; only the last 10,000 such notes are kept."""
-        with self.transaction(durable=False) as db:
-            cursor = db.execute(
-                "INSERT INTO events (time, action, volume, details) VALUES (?, ?, ?, ?)",
-                (time, action, volume, json.dumps(dict(details))),
-            )
-            db.execute("DELETE FROM events WHERE seq <= ?", ((cursor.lastrowid or 0) - _KEPT_EVENTS,))
-
     def events(self, after: int = 0) -> list[Event]:
         """What happened after event number ``after``, in order."""
         rows = self._all("SELECT seq, time, action, volume, details FROM events WHERE seq > ? ORDER BY seq", after)
         return [Event(seq, time, action, volume, json.loads(details)) for seq, time, action, volume, details in rows]
-
-    # the file
 
     def check(self) -> None:
         """Read the whole file; raises `Corrupt` if SQLite finds it damaged."""
@@ -289,7 +180,7 @@ class State:
         columns = "key, name, driver, options, labels, created, phase, removed"
         found = self._all(f"SELECT {columns} FROM volumes WHERE {where}", *values)  # noqa: S608
         return [
-            Row(key, name, driver, json.loads(options), json.loads(labels), *rest)
+            Row(key, name, driver, _loads(options), _loads(labels), *rest)
             for key, name, driver, options, labels, *rest in found
         ]
 
@@ -303,21 +194,105 @@ class State:
             db.execute("PRAGMA journal_mode = WAL")
             return db
 
-    def _prepare(self) -> None:
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        if version > _VERSION:
-            raise Unavailable(f"state file '{self.path}' was written by a newer orlop; use that one")
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                self._writer.execute(statement)
-            self._writer.execute(f"PRAGMA user_version = {_VERSION}")
-
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.DatabaseError as error:
             raise _kind_of(error, self.path) from error
+
+
+class Change:
+    """A transaction on the state file: what to change in it."""
+
+    def __init__(self, db: sqlite3.Connection):
+        """``db`` is inside a transaction."""
+        self._db = db
+
+    def insert(self, row: Row) -> Row:
+        """Remember a new volume, with a key that nothing else has; raises `Conflict` if the name is taken."""
+        row = replace(row, key=_free_key(self._db, row.name))
+        self._unless_taken("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *_values(row), name=row.name)
+        return row
+
+    def adopt(self, row: Row) -> None:
+        """Remember a volume whose storage is there already; one with its key or name stays as it is."""
+        self._db.execute("INSERT OR IGNORE INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _values(row))
+
+    def replace(self, row: Row) -> None:
+        """Remember ``row`` in place of the one with its key; raises `Conflict` if a live volume has its name."""
+        columns = "name = ?, driver = ?, options = ?, labels = ?, created = ?, phase = ?, removed = ?"
+        key, *values = _values(row)
+        self._unless_taken(f"UPDATE volumes SET {columns} WHERE key = ?", *values, key, name=row.name)  # noqa: S608
+
+    def delete(self, key: str) -> None:
+        """Forget volume ``key``; none is fine."""
+        self._db.execute("DELETE FROM volumes WHERE key = ?", (key,))
+        self.detach(key)
+
+    def attach(self, key: str, boot: str) -> None:
+        """Remember, before it happens, that the driver attaches ``key``: a detach is owed."""
+        self._db.execute("INSERT OR REPLACE INTO attached VALUES (?, ?)", (key, boot))
+
+    def detach(self, key: str) -> None:
+        """Remember, after it happened, that nothing of ``key`` is attached any more, and that nobody holds it."""
+        self._db.execute("DELETE FROM attached WHERE key = ?", (key,))
+        self._db.execute("DELETE FROM holds WHERE key = ?", (key,))
+
+    def hold(self, key: str, holder: Holder, boot: str, now: float) -> None:
+        """One more hold of ``key`` by ``holder``.
+
+        A hold that an earlier process of the same engine took for the same id is replaced, not added to: a killed
+        engine never gives back, and asks again when it starts the container again.
+        """
+        self._db.execute(
+            """INSERT INTO holds VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT (key, client, id) DO UPDATE SET
+               count = CASE WHEN (pid, started, boot) = (excluded.pid, excluded.started, excluded.boot)
+                            THEN count + 1 ELSE 1 END,
+               pid = excluded.pid, started = excluded.started, boot = excluded.boot, since = excluded.since""",
+            (key, holder.client, holder.id, holder.pid, holder.started, boot, now),
+        )
+
+    def release(self, key: str, holder: Holder) -> None:
+        """One hold of ``key`` less; none is fine."""
+        where = (key, holder.client, holder.id)
+        self._db.execute("DELETE FROM holds WHERE count <= 1 AND key = ? AND client = ? AND id = ?", where)
+        self._db.execute("UPDATE holds SET count = count - 1 WHERE key = ? AND client = ? AND id = ?", where)
+
+    def note(self, time: float, action: str, volume: str, details: Mapping[str, str]) -> None:
+        """Something happened; the last 10,000 such notes are kept, and a few more."""
+        cursor = self._db.execute(
+            "INSERT INTO events (time, action, volume, details) VALUES (?, ?, ?, ?)",
+            (time, action, volume, json.dumps(details)),
+        )
+        last = cursor.lastrowid or 0
+        if last % _TRIM_EVERY == 0:
+            self._db.execute("DELETE FROM events WHERE seq <= ?", (last - _KEPT_EVENTS,))
+
+    def prepare(self, path: Path) -> None:
+        """Make the tables of a new file; raises `Unavailable` for the file of a newer orlop."""
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise Unavailable(f"state file '{path}' was written by a newer orlop; use that one")
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _unless_taken(self, statement: str, *values: object, name: str) -> None:
+        try:
+            self._db.execute(statement, values)
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f"a volume {name!r} exists already") from error
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    options, labels = json.dumps(dict(row.options)), json.dumps(dict(row.labels))
+    return row.key, row.name, row.driver, options, labels, row.created, row.phase, row.removed
+
+
+def _loads(text: str) -> dict[str, str]:
+    return json.loads(text) if text != "{}" else {}
 
 
 def _free_key(db: sqlite3.Connection, name: str) -> str:

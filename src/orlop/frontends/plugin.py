@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 def answer(service: VolumeService, verb: str, body: bytes, engine: Holder) -> tuple[int, Reply]:
     """The HTTP status and JSON for one call of ``verb``; ``engine`` says which process asks."""
     try:
-        handler = _VERBS.get(verb)
+        handler = VERBS.get(verb)
         if handler is None:
             return 404, {"Err": f"no verb {verb!r}"}
         return 200, handler(service, _parse(body), engine)
@@ -77,7 +77,7 @@ def _list(service: VolumeService, request: Reply, engine: Holder) -> Reply:
     return {"Volumes": [_described(service, row) for row in service.all()], "Err": ""}
 
 
-_VERBS: Mapping[str, Callable[[VolumeService, Reply, Holder], Reply]] = {
+VERBS: Mapping[str, Callable[[VolumeService, Reply, Holder], Reply]] = {
     "/Plugin.Activate": _activate,
     "/VolumeDriver.Capabilities": _capabilities,
     "/VolumeDriver.Create": _create,
@@ -91,7 +91,7 @@ _VERBS: Mapping[str, Callable[[VolumeService, Reply, Holder], Reply]] = {
 
 
 def _described(service: VolumeService, row: Row) -> Reply:
-    return {"Name": row.name, "Mountpoint": str(service.path(row)), "CreatedAt": row.created}
+    return {"Name": row.name, "Mountpoint": f"{service.mounts}/{row.key}", "CreatedAt": row.created}
 
 
 def _status(service: VolumeService, row: Row) -> Reply:

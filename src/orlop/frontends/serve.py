@@ -26,6 +26,7 @@ from orlop.volumes.service import VolumeService
 _THREADS = 256
 """Verbs that may be under way at once; more are refused, so that none ever waits behind one that hangs."""
 _LARGEST_BODY = 1 << 20
+_NOBODY = Holder("", "")
 
 _log = logging.getLogger(__name__)
 
@@ -82,18 +83,18 @@ class Daemon:
             return _reply(500, {"Err": "the request is too large"})
         body = await request.read()
         with self._metrics.timed(request.path) as outcome:
-            status, content = await self._call(request.path, body, _engine(request))
+            status, content = await self._call(request.path, body, request)
             outcome.failed = status != 200
         return _reply(status, content)
 
-    def _call(self, verb: str, body: bytes, engine: Holder) -> Awaitable[tuple[int, plugin.Reply]]:
+    def _call(self, verb: str, body: bytes, request: web.BaseRequest) -> Awaitable[tuple[int, plugin.Reply]]:
         if verb in plugin.LOOKING:
-            return _now(plugin.answer(self._service, verb, body, engine))
+            return _now(plugin.answer(self._service, verb, body, _NOBODY))
         if self._busy >= _THREADS:
             return _now((500, {"Err": f"{_THREADS} calls are under way; try again later"}))
         self._busy += 1
         call = asyncio.get_running_loop().run_in_executor(
-            self._threads, plugin.answer, self._service, verb, body, engine
+            self._threads, plugin.answer, self._service, verb, body, _engine(request)
         )
         call.add_done_callback(self._done)
         # An engine that hangs up does not stop what was begun: its next try finds it done.

@@ -100,7 +100,7 @@ class KernelMounter:
         in a plugin container. That is no use. Whether a mount is shared does not tell: containers' mounts are
         slaves of ours.
         """
-        top = _entry_at(target)
+        top = mountinfo.at(target) if _is_mount_point(target) else None
         return [] if top is None else list(_seen_by(top, target.parent.stat()))
 
 
@@ -207,15 +207,6 @@ def _set_immutable(folder: Path, on: bool) -> None:
         wanted = flags | _IMMUTABLE if on else flags & ~_IMMUTABLE
         if wanted != flags:
             fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", wanted))
-
-
-def _entry_at(target: Path) -> mountinfo.Entry | None:
-    """The topmost mount at ``target``."""
-    found = None
-    for entry in mountinfo.ours():
-        if entry.target == str(target):
-            found = entry
-    return found
 
 
 def _seen_by(top: mountinfo.Entry, folder: os.stat_result) -> Iterator[int]:

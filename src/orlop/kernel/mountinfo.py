@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_PROC = Path("/proc")
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -46,7 +44,15 @@ def parse(text: str) -> Iterator[Entry]:
 
 def ours() -> list[Entry]:
     """What this process's namespace has mounted."""
-    return list(parse(_read(_PROC / "self/mountinfo")))
+    return list(parse(_read("/proc/self/mountinfo")))
+
+
+def at(target: Path) -> Entry | None:
+    """The topmost mount at ``target`` in this process's namespace."""
+    escaped = re.sub(r"[ \t\n\\]", lambda match: f"\\{ord(match[0]):03o}", str(target))
+    # Only the lines that matter are taken apart: there may be thousands.
+    lines = [line for line in _read("/proc/self/mountinfo").splitlines() if f" {escaped} " in line]
+    return next((entry for entry in reversed(list(parse("\n".join(lines)))) if entry.target == str(target)), None)
 
 
 def filesystem_of(path: Path) -> str:
@@ -62,24 +68,27 @@ def namespaces() -> Iterator[tuple[int, str]]:
     Processes that end meanwhile are passed over; so are those we may not look at.
     """
     seen = set()
-    for pid in (int(name) for name in os.listdir(_PROC) if name.isdigit()):  # noqa: PTH208 - the fastest of all ways
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - half the cost, and it is asked often
         try:
             namespace = os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115
             if namespace in seen:
                 continue
-            text = _read(Path(f"/proc/{pid}/mountinfo"))
+            text = _read(f"/proc/{pid}/mountinfo")
         except OSError:
             continue
         # A process that is just ending shows an empty table; another one of its namespace may still tell.
         if text:
             seen.add(namespace)
-            yield pid, text
+            yield int(pid), text
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="surrogateescape")
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+        return file.read()
 
 
 def _unescape(field: str) -> str:
     """Space, tab, newline and backslash are written in octal."""
+    if "\\" not in field:
+        return field
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -46,7 +46,7 @@ class Action:
 
 def look(service: VolumeService) -> Facts:
     """Gather the facts; changes nothing and asks no backend."""
-    mounts = str(service.folder.parent / "mounts") + "/"
+    mounts = f"{service.mounts}/"
     mounted = {entry.target[len(mounts) :] for entry in mountinfo.ours() if entry.target.startswith(mounts)}
     host = service.host
     return Facts(
@@ -68,7 +68,7 @@ def carry_out(service: VolumeService, action: Action) -> None:
     """Do ``action``, if it is still needed; raises `OrlopError` where it cannot be done now."""
     row = service.state.by_key(action.key)
     if row is None:
-        service.mounter.unmount(service.folder.parent / "mounts" / action.key)
+        service.mounter.unmount(service.mounts / action.key)
     elif action.verb == "purge":
         service.purge(row)
     else:
@@ -126,5 +126,6 @@ def rebuild(service: VolumeService) -> Iterator[tuple[Path, Row | None]]:
     """Fill an empty state file from the definitions beside the data; yields each, None where one is unreadable."""
     for path, row in definitions.read(service.folder):
         if row is not None:
-            service.state.adopt(row)
+            with service.state.change() as change:
+                change.adopt(row)
         yield path, row

@@ -18,7 +18,7 @@ from orlop.grammar import volume_name
 from orlop.kernel import processes
 from orlop.kernel.locks import Locks
 from orlop.mount import Mounter
-from orlop.state import Hold, Holder, Row, State
+from orlop.state import Change, Hold, Holder, Row, State
 from orlop.volumes import definitions
 from orlop.volumes.driver import Measured, Resizable, Volume, VolumeDriver
 from orlop.volumes.options import refuse_unknown
@@ -58,9 +58,9 @@ class VolumeService:
     ):
         """``root`` holds ``volumes/`` (what drivers store) and ``mounts/`` (where volumes are mounted)."""
         self.state, self.mounter, self.drivers, self.host = state, mounter, drivers, host
-        self.folder, self._mounts, self._locks = root / "volumes", root / "mounts", locks
+        self.folder, self.mounts, self._locks = root / "volumes", root / "mounts", locks
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._mounts.mkdir(exist_ok=True)
+        self.mounts.mkdir(exist_ok=True)
 
     # looking
 
@@ -77,7 +77,7 @@ class VolumeService:
 
     def path(self, row: Row) -> Path:
         """Where ``row`` is mounted while somebody uses it."""
-        return self._mounts / row.key
+        return self.mounts / row.key
 
     def usage(self, row: Row) -> int | None:
         """Bytes of this host's storage that ``row`` takes; None where its driver cannot tell."""
@@ -108,7 +108,8 @@ class VolumeService:
                 _refuse_difference(existing, driver, options)
                 return existing if existing.phase == "ready" else self.finish(existing)
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            row = self.state.insert(Row("", name, driver, options, labels or {}, created))
+            with self.state.change() as change:
+                row = change.insert(Row("", name, driver, options, labels or {}, created))
             return self.finish(row)
 
     def finish(self, row: Row) -> Row:
@@ -120,12 +121,13 @@ class VolumeService:
             self.host.step("create: made")
             definitions.write(self.folder, row)
             self.host.step("create: defined")
-            self.state.move(row.key, "ready")
+            done = replace(row, phase="ready")
+            with self._noted("create", row) as change:
+                change.replace(done)
         except BaseException:
             self._undo(row)
             raise
-        self._note("create", row, driver=row.driver)
-        return replace(row, phase="ready")
+        return done
 
     def update(self, name: str, options: Mapping[str, str], labels: Mapping[str, str] | None = None) -> Row:
         """Change options (``size``: grow) and labels of a volume, in use or not."""
@@ -137,16 +139,17 @@ class VolumeService:
                     raise Invalid(f"option {option!r} of volume {name!r} cannot change once it exists")
             new = replace(row, options=changed, labels={**row.labels, **(labels or {})})
             # Recorded first: storage that is smaller than recorded is made good at the next mount.
-            self.state.change(new)
+            with self._noted("update", row, options) as change:
+                change.replace(new)
             self.host.step("update: recorded")
             try:
                 self._resize(new)
             except OrlopError:
-                self.state.change(row)
+                with self.state.change() as change:
+                    change.replace(row)
                 raise
             self.host.step("update: resized")
             definitions.write(self.folder, new)
-            self._note("update", new, **options)
             return new
 
     def remove(self, name: str) -> None:
@@ -155,10 +158,10 @@ class VolumeService:
             self._refuse_use(row)
             self._take_down(row)
             self.host.step("remove: detached")
-            self.state.move(row.key, "trashed", self.host.now())
+            with self._noted("remove", row) as change:
+                change.replace(replace(row, phase="trashed", removed=self.host.now()))
             self.host.step("remove: recorded")
             definitions.trash(self.folder, row.key)
-            self._note("remove", row, driver=row.driver)
 
     def restore(self, name: str, new_name: str | None = None) -> Row:
         """Bring back the volume ``name`` that was removed last, under ``new_name`` if that is given."""
@@ -170,12 +173,11 @@ class VolumeService:
         with self._locks.hold(row.name):
             if self.state.live(row.name):
                 raise Conflict(f"a volume {row.name!r} exists; restore under another name")
-            self.state.change(row)
-            self.state.move(row.key, "ready")
+            with self._noted("restore", row) as change:
+                change.replace(row)
             self.host.step("restore: recorded")
             definitions.restore(self.folder, row.key)
             definitions.write(self.folder, row)
-            self._note("restore", row, driver=row.driver)
         return row
 
     def purge(self, row: Row) -> None:
@@ -184,10 +186,10 @@ class VolumeService:
             current = self.state.by_key(row.key)
             if current is None or current.phase not in ("trashed", "removing"):
                 return
-            self.state.move(row.key, "removing", row.removed)
+            with self._noted("purge", row) as change:
+                change.replace(replace(current, phase="removing"))
             self.host.step("purge: recorded")
             self._delete(current)
-            self._note("purge", row, driver=row.driver)
 
     # mount, unmount
 
@@ -198,17 +200,17 @@ class VolumeService:
             if not self.mounter.mounted(target):
                 self._bring_up(row, target)
             self.host.step("mount: mounted")
-            self.state.hold(row.key, holder, self.host.boot, self.host.now())
+            with self._noted("mount", row, _who(holder), durable=False) as change:
+                change.hold(row.key, holder, self.host.boot, self.host.now())
             self.host.step("mount: held")
-            self._note("mount", row, container=holder.id, client=holder.client)
             return target
 
     def unmount(self, name: str, holder: Holder) -> None:
         """``holder`` needs it once less; after the last it is detached, unless the kernel still shows a user."""
         with self._locked(name) as row:
-            self.state.release(row.key, holder)
+            with self._noted("unmount", row, _who(holder), durable=False) as change:
+                change.release(row.key, holder)
             self.host.step("unmount: released")
-            self._note("unmount", row, container=holder.id, client=holder.client)
             if not self.state.holds(row.key):
                 self.settle(row)
 
@@ -242,14 +244,15 @@ class VolumeService:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[Row]:
-        self.get(name)  # an unknown volume needs no waiting
         with self._locks.hold(name):
             yield self.get(name)
 
     def _bring_up(self, row: Row, target: Path) -> None:
         driver = self.driver(row.driver)
         self.mounter.unmount(target)  # a dead mount, or its remains
-        self.state.attach(row.key, self.host.boot)
+        # After a power cut nothing is attached here; only what others can see must be remembered over it.
+        with self.state.change(durable=driver.scope == "global") as change:
+            change.attach(row.key, self.host.boot)
         self.host.step("mount: recorded")
         try:
             mounts = driver.attach(volume(row))
@@ -271,7 +274,8 @@ class VolumeService:
             self.host.step("unmount: unmounted")
             self.driver(row.driver).detach(volume(row))
             self.host.step("unmount: detached")
-            self.state.detach(row.key)
+            with self.state.change(durable=False) as change:
+                change.detach(row.key)
 
     def _refuse_use(self, row: Row) -> None:
         users = self.users(row)
@@ -289,7 +293,8 @@ class VolumeService:
         self.driver(row.driver).remove(volume(row))
         definitions.delete(self.folder, row.key)
         self.host.step("delete: removed")
-        self.state.delete(row.key)
+        with self.state.change() as change:
+            change.delete(row.key)
 
     def _alive(self, hold: Hold) -> bool:
         if hold.boot != self.host.boot:
@@ -297,13 +302,20 @@ class VolumeService:
         holder = hold.holder
         return holder.pid == 0 or processes.start_time(holder.pid) == holder.started
 
-    def _note(self, action: str, row: Row, **details: str) -> None:
+    @contextmanager
+    def _noted(
+        self, action: str, row: Row, details: Mapping[str, str] | None = None, *, durable: bool = True
+    ) -> Iterator[Change]:
+        """A change of the state, and the event that says so: both or neither."""
+        details = details or {"driver": row.driver}
+        with self.state.change(durable=durable) as change:
+            yield change
+            change.note(self.host.now(), action, row.name, details)
         _log.info("%s %s", action, row.name, extra={"volume": row.name, **details})
-        try:
-            self.state.note(self.host.now(), action, row.name, details)
-        except OrlopError as error:
-            # What happened has happened: a full disk must not turn it into an error.
-            _log.warning("event %s of volume %r is not kept: %s", action, row.name, error)
+
+
+def _who(holder: Holder) -> dict[str, str]:
+    return {"container": holder.id, "client": holder.client}
 
 
 def volume(row: Row) -> Volume:

@@ -1,0 +1,134 @@
+"""The verbs of the plugin protocol over the socket, one client with keep-alive, beside ``rclone serve docker``.
+
+Both keep state and data on one ext4 in a file in memory, so that syncs cost what they cost the program, not the disk.
+"""
+
+import http.client
+import json
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from figures import Figure, alone, compare
+
+from orlop.testing.machine import Machine
+from orlop.testing.process import Process
+
+ROUNDS, VOLUMES = 5, 60
+RCLONE = Path(__file__).parent.parent / ".cache/peers/bin/rclone"
+CYCLE = ("Create", "Mount", "Unmount", "Remove")
+
+
+class Plugin(http.client.HTTPConnection):
+    """A plugin on a unix socket."""
+
+    def __init__(self, path: Path):
+        super().__init__("plugin", timeout=20)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(str(self.path))
+
+    def call(self, verb: str, **request: object) -> dict[str, object]:
+        self.request("POST", f"/VolumeDriver.{verb}", json.dumps(request))
+        reply = json.loads(self.getresponse().read())
+        if reply.get("Err"):
+            raise RuntimeError(f"{verb} {request}: {reply['Err']}")
+        return reply
+
+
+def measure() -> list[Figure]:
+    with memory_disk() as (machine, disk):
+        started = time.perf_counter()
+        ours = Plugin(start_orlop(machine, disk / "orlop"))
+        until(lambda: ours.connect() is None)
+        print(f"orlop answered after {time.perf_counter() - started:.2f} s", file=sys.stderr)
+        peer = Plugin(start_rclone(machine, disk))
+        until(lambda: peer.connect() is None)
+        options = {"type": "local", "path": f"{disk}/data/{{name}}"}
+        rounds = [(one_round(ours, {}), one_round(peer, options)) for _ in range(ROUNDS)]
+    figures = [
+        compare(f"{verb}", "ms", [a[verb] for a, _ in rounds], [b[verb] for _, b in rounds], "rclone", "<= 1.3")
+        for verb in ("Get", "List", "Path")
+    ]
+    rates = [[1000 / sum(found[verb] for verb in CYCLE) for found in side] for side in zip(*rounds, strict=True)]
+    return [*figures, compare("create+mount+unmount+remove", "cycles/s", rates[0], rates[1], "rclone", ">= 3")]
+
+
+def one_round(plugin: Plugin, options: dict[str, str]) -> dict[str, float]:
+    """Median milliseconds of each verb, over volumes that are all there but mounted one after the other."""
+    times: dict[str, list[float]] = {verb: [] for verb in (*CYCLE, "Get", "List", "Path")}
+
+    def call(verb: str, **request: object) -> None:
+        times[verb].append(timed(lambda: plugin.call(verb, **request)))
+
+    names = [f"v{number}" for number in range(VOLUMES)]
+    for name in names:
+        call("Create", Name=name, Opts={key: value.format(name=name) for key, value in options.items()})
+    for name in names:
+        call("Get", Name=name)
+        call("List")
+        call("Mount", Name=name, ID="1" * 64)
+        call("Path", Name=name)
+        call("Unmount", Name=name, ID="1" * 64)
+    for name in names:
+        call("Remove", Name=name)
+    return {verb: statistics.median(found) * 1000 for verb, found in times.items()}
+
+
+def timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def until(condition: Callable[[], bool], patience: float = 20) -> None:
+    """Wait for ``condition``; an error of the network is a no."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            if condition():
+                return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.005)
+
+
+def start_orlop(machine: Machine, root: Path, *more: str) -> Path:
+    """The daemon, and the socket it will answer at."""
+    path = root.parent.parent / f"{root.name}.sock"
+    argv = [sys.executable, "-m", "orlop", "serve", "--root", str(root), "--socket", str(path), *more]
+    machine.spawn(argv, log=path.with_suffix(".log"))
+    return path
+
+
+def start_rclone(machine: Machine, disk: Path) -> Path:
+    machine.run(["mkdir", str(disk / "data")])
+    folders = ["--base-dir", str(disk / "rclone"), "--cache-dir", str(disk / "rclone-cache")]
+    path = disk.parent / "rclone.sock"
+    machine.spawn([str(RCLONE), "serve", "docker", "--socket-addr", str(path), *folders], log=path.with_suffix(".log"))
+    return path
+
+
+@contextmanager
+def memory_disk(size: str = "2G", fs: str = "ext4") -> Iterator[tuple[Machine, Path]]:
+    """A machine with a filesystem in a file in memory; only the machine sees it, but both see the folder around."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="orlop-bench-") as folder:
+        image, disk = Path(folder, "disk.img"), Path(folder, "disk")
+        disk.mkdir()
+        with Machine(Path(folder, "machine"), "bench") as machine:
+            machine.run(["truncate", "-s", size, str(image)])
+            machine.run([f"mkfs.{fs}", "-q", str(image)])
+            machine.run(["mount", "-o", "loop", str(image), str(disk)])
+            yield machine, disk
+
+
+__all__ = ["Plugin", "Process", "alone", "memory_disk", "start_orlop", "timed", "until"]

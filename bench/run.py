@@ -1,0 +1,43 @@
+"""``make bench [ONLY=name]``: run the benchmarks beside their peers, print a table, write bench/results/NAME.json.
+
+Every file of this folder with a function ``measure() -> list[Figure]`` is a benchmark; its name begins with its area.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import figures
+
+HERE = Path(__file__).parent
+
+
+def main(only: str | None) -> None:
+    paths = [path for path in sorted(HERE.glob("*_*.py")) if only is None or path.stem == only]
+    if not paths:
+        names = ", ".join(path.stem for path in sorted(HERE.glob("*_*.py")))
+        sys.exit(f"bench: no benchmark {only!r}; there are {names}")
+    for path in paths:
+        found = _load(path).measure()
+        print(f"\n{path.stem} -> {figures.write(path.stem, found).relative_to(HERE.parent)}")
+        for figure in found:
+            print(_line(figure))
+
+
+def _line(figure: figures.Figure) -> str:
+    peer = f"{figure.peer_name} {figure.peer:g}, ratio {figure.ratio:.2f}" if figure.ratio is not None else "alone"
+    verdict = "met" if figures.met(figure) else "MISSED"
+    return f"  {figure.name:44} {figure.ours:10g} {figure.unit:8} {peer:36} goal {figure.goal:8} {verdict}"
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)
