@@ -165,8 +165,8 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside until it ends.
 
-        It sees a plain environment (``PATH``, ``HOME``, ``LANG``) and what ``env`` adds. With ``tty`` it has a
-        terminal: ``input`` is typed into it, and ``stdout`` is the screen. Raises `CalledProcessError`, with
+        It sees a plain environment (``PATH``, ``HOME``, ``LANG``) and what ``env`` adds. With ``tty`` it has
+        a terminal: ``input`` is typed into it, ``stdout`` is the screen. Raises `CalledProcessError`, with
         what it wrote as a note, and `TimeoutExpired`, after killing it.
         """
         argv = [*self._enter(cwd), *argv]
