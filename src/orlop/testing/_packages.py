@@ -61,13 +61,18 @@ def download(packages: Sequence[str], folder: Path) -> list[Path]:
 def _dependencies(packages: Sequence[str]) -> dict[str, list[str]]:
     """Package → what it depends on, of alternatives all; for the packages and for all that they depend on."""
     graph: dict[str, list[str]] = {}
-    package = ""
+    needed: list[str] = []
+    virtual = False
     for line in _apt("apt-cache", "depends", "--recurse", *_QUIET, *packages).splitlines():
+        word = line.split()[-1].split(":")[0]
         if not line.startswith(" "):
-            package = line.strip()
-            graph[package] = []
-        elif "Depends:" in line:
-            graph[package].append(line.split()[-1].split(":")[0])
+            needed = graph.setdefault(word, [])
+        elif "Depends: " in line:
+            # What is in <> is only a name; who provides it comes in the next lines.
+            virtual = word.startswith("<")
+            needed += [] if virtual else [word]
+        elif virtual:
+            needed.append(word)
     return graph
 
 
