@@ -3,8 +3,8 @@
 A `Machine` is an init process in mount, network, pid, uts, ipc and cgroup namespaces of its own. It sees
 the host's programs and ``/tmp``, ``/home`` and the like. ``/run`` and every unusual folder of ``/``
 (``/data``, say) are its own; so is what it changes in ``/etc`` and ``/var/lib``; so are its mounts (``/`` is
-rshared inside), its processes and its network, which is a loopback and nothing else. Its *disk* is a folder
-of the host, where all this is kept over `Machine.power_off` and `Machine.boot`, but for ``/run``.
+rshared inside), its processes and its network: a loopback, and a `Switch` if it is given one. Its *disk* is a
+folder of the host, where all this is kept over `Machine.power_off` and `Machine.boot`, but for ``/run``.
 
     with Machine(tmp_path / "n1", "n1") as machine:
         machine.run(["mount", "-t", "tmpfs", "none", "/mnt"])
@@ -25,6 +25,7 @@ from types import TracebackType
 
 from orlop.errors import Conflict, Unavailable
 from orlop.testing import _cgroups, _loops
+from orlop.testing.network import Switch
 from orlop.testing.process import Process, child_of, run
 
 # Arguments: name, folder, three lists: mounts to forget, folders to share, pairs of a cgroup and its place.
@@ -89,11 +90,13 @@ class Machine:
     """A computer of its own, for tests: booted on entering, gone without a trace on leaving (its disk stays).
 
     ``folder`` is made if it is missing, and is seen inside at the same path. ``name`` is its host name.
+    ``network`` is the switch that it is plugged into at every boot, and its address there: ``10.88.0.1/24``.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, network: tuple[Switch, str] | None = None) -> None:
         self.folder = folder.absolute()
         self.name = name
+        self.network = network
         self._outer: subprocess.Popen[str] | None = None
         self._init = 0
         self._spawned: list[Process] = []
@@ -142,6 +145,11 @@ class Machine:
             raise Unavailable(f"machine {self.name!r} does not boot: {reason}")
         self._init = child_of(self._outer.pid)
         _cgroups.move(self._cgroup, (self._outer.pid, self._init))
+        try:
+            self._plug_in()
+        except BaseException:
+            self.power_off()
+            raise
 
     def power_off(self) -> None:
         """Pull the plug: every process in it is killed, its mounts go with them. Again is fine."""
@@ -219,6 +227,11 @@ class Machine:
             return subprocess.Popen(
                 argv, stdin=pipe, stdout=pipe, stderr=log, env=_ENVIRONMENT, text=True, start_new_session=True
             )
+
+    def _plug_in(self) -> None:
+        if self.network:
+            switch, address = self.network
+            switch.plug(self.name, self._init, address)
 
     def _wait_until_off(self) -> None:
         assert self._outer
