@@ -53,7 +53,9 @@ def test_two_machines_and_the_host_do_not_see_each_others_mounts_and_files(folde
 
     with Machine(folder / "n1", "n1") as one, Machine(folder / "n2", "n2") as two:
         one.run(["mount", "-t", "tmpfs", "mine", str(place)])
-        one.run(["sh", "-c", "echo one >/run/who; echo one >/etc/who; echo one >/var/lib/who"])
+        one.run(
+            ["sh", "-c", "echo one >/run/who; echo one >/etc/who; echo one >/var/lib/who; mkdir /orlop-data"]
+        )
 
         assert "mine" in one.run(["cat", "/proc/mounts"]).stdout
         assert "mine" not in two.run(["cat", "/proc/mounts"]).stdout
@@ -62,6 +64,8 @@ def test_two_machines_and_the_host_do_not_see_each_others_mounts_and_files(folde
             assert (one.root / path).read_text() == "one\n"
             assert not (two.root / path).exists()
             assert not Path("/", path).exists()
+        assert (one.root / "orlop-data").is_dir()
+        assert not Path("/orlop-data").exists()
 
 
 def test_a_machine_has_its_name_and_only_its_own_processes_and_a_network_without_exit(folder):
@@ -77,27 +81,64 @@ def test_a_machine_has_its_name_and_only_its_own_processes_and_a_network_without
         assert time.monotonic() - started < 2
 
 
-def test_power_off_takes_all_processes_and_loop_devices_and_boot_finds_the_disk_as_it_was(folder):
-    disk = folder / "n1" / "docker" / "image"
+def test_power_off_takes_all_processes_and_boot_finds_the_disk_as_it_was(folder):
     with Machine(folder / "n1", "n1") as machine:
         daemon = machine.spawn(["sleep", "1000"])
-        machine.run(["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo kept >/var/lib/kept"])
-        machine.run(["sh", "-c", f"truncate -s 1M {disk}; losetup -f /var/lib/docker/image"])
-        attached = machine.run(["losetup", "-j", str(disk)]).stdout
+        machine.run(["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo kept | tee /var/lib/kept /kept"])
 
         machine.power_off()
 
-        assert attached
         assert not daemon.running
         assert not Path(f"/proc/{daemon.pid}").exists()
         assert left_on_the_host(folder) == []
-        assert not subprocess.run(["losetup", "-j", str(disk)], check=True, capture_output=True).stdout
         with pytest.raises(Unavailable, match="switched off"):
             machine.run(["true"])
 
         machine.boot()
 
         assert (machine.root / "var/lib/kept").read_text() == "kept\n"
+        assert (machine.root / "kept").read_text() == "kept\n"
+
+
+@pytest.mark.parametrize("place", ["/var/lib/docker", "/data", "{folder}/n1"])
+def test_power_off_detaches_the_loop_devices_of_the_machine_and_no_others(folder, place):
+    others = folder / "others"
+    others.write_bytes(bytes(1 << 20))
+    foreign = subprocess.run(
+        ["losetup", "-f", "--show", others], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    file = place.format(folder=folder) + "/image"
+
+    try:
+        with Machine(folder / "n1", "n1") as machine:
+            machine.run(["sh", "-c", f"mkdir -p $(dirname {file}); truncate -s 1M {file}"])
+            device = machine.run(["losetup", "-f", "--show", file]).stdout.strip()
+            inode = os.stat(f"{machine.root}{file}").st_ino
+            before = attached(device)
+
+            machine.power_off()
+
+        assert before == inode
+        assert attached(device) != inode
+        assert attached(foreign) == others.stat().st_ino
+    finally:
+        subprocess.run(["losetup", "-d", foreign], check=True)
+
+
+def attached(device: str) -> int:
+    """The inode of the file behind a loop device, 0 if there is none."""
+    argv = ["losetup", "-n", "-O", "BACK-INO", device]
+    shown = subprocess.run(argv, check=False, capture_output=True, text=True).stdout
+    return int(shown.strip() or 0)
+
+
+def test_a_machine_that_cannot_boot_says_why_and_leaves_nothing(folder):
+    odd = folder / "no,comma"
+
+    with pytest.raises(Unavailable, match="does not boot: mount: "):
+        Machine(odd, "n1").boot()
+
+    assert left_on_the_host(folder) == []
 
 
 def test_nothing_is_left_behind_after_an_exception(folder):

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,12 @@ class Loop:
     path: str
 
 
-def of(root: Path, folders: Iterable[Path]) -> list[Loop]:
-    """Those attached by the machine whose ``/`` is ``root`` to files below ``folders``."""
-    return [loop for loop in _all(root) if any(_is_below(loop, root, folder) for folder in folders)]
+def of(root: Path, folder: Path) -> list[Loop]:
+    """Those attached to files of the machine whose ``/`` is ``root``: in ``folder``, or in its own places.
+
+    Files elsewhere, in a ``/tmp`` that all share, could be anybody's.
+    """
+    return [loop for loop in _all(root) if _is_own(loop, root, folder)]
 
 
 def detach(loops: Sequence[Loop]) -> None:
@@ -41,12 +44,20 @@ def _all(root: Path) -> list[Loop]:
     return [Loop(d["name"], d["back-maj:min"].strip(), int(d["back-ino"]), d["back-file"]) for d in devices]
 
 
-def _is_below(loop: Loop, root: Path, folder: Path) -> bool:
-    if not loop.path or not Path(loop.path).is_relative_to(folder):
-        return False
-    try:
-        found = (root / loop.path.lstrip("/")).stat()
-    except FileNotFoundError:
+def _is_own(loop: Loop, root: Path, folder: Path) -> bool:
+    below = Path(loop.path).is_relative_to(folder)
+    inside = _identity(root / loop.path.lstrip("/"))
+    if inside is None:
         # Deleted, but attached: the path is all there is to tell it by.
-        return True
-    return (f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}", found.st_ino) == (loop.device, loop.inode)
+        return below
+    if inside != (loop.device, loop.inode):
+        return False
+    return below or inside != _identity(Path(loop.path))
+
+
+def _identity(path: Path) -> tuple[str, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}", found.st_ino

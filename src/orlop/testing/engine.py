@@ -20,11 +20,12 @@ driver = "overlay"
 graphroot = "{folder}/podman"
 runroot = "/run/containers/storage"
 """
-# crun refuses hosts with both versions of cgroups; podman's own limits may be above what the host allows.
+# crun refuses hosts with both versions of cgroups; podman's own limits may not be allowed by the host.
 _CONTAINERS = """\
 [containers]
 netns = "none"
 default_ulimits = []
+pids_limit = 0
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"

@@ -1,10 +1,10 @@
 """Machines on one host: how a test kills an engine, or a whole computer, without hurting the one it runs on.
 
-A `Machine` is an init process in mount, network, pid, uts, ipc and cgroup namespaces of its own. It shares
-the host's filesystem, but ``/run``, ``/etc`` and ``/var/lib`` are its own, and so are its mounts (``/`` is
-rshared inside), its processes and its network, which is a loopback and nothing else. Its *disk* is a folder
-of the host: what is written below ``/etc``, ``/var/lib`` and ``/var/lib/docker`` is kept there over
-`Machine.power_off` and `Machine.boot`.
+A `Machine` is an init process in mount, network, pid, uts, ipc and cgroup namespaces of its own. It sees
+the host's programs and ``/tmp``, ``/home`` and the like. ``/run`` and every unusual folder of ``/``
+(``/data``, say) are its own; so is what it changes in ``/etc`` and ``/var/lib``; so are its mounts (``/`` is
+rshared inside), its processes and its network: a loopback, and a `Switch` if it is given one. Its *disk* is a
+folder of the host, where all this is kept over `Machine.power_off` and `Machine.boot`, but for ``/run``.
 
     with Machine(tmp_path / "n1", "n1") as machine:
         machine.run(["mount", "-t", "tmpfs", "none", "/mnt"])
@@ -25,14 +25,29 @@ from types import TracebackType
 
 from orlop.errors import Conflict, Unavailable
 from orlop.testing import _cgroups, _loops
+from orlop.testing.network import Switch
 from orlop.testing.process import Process, child_of, run
 
-# Arguments: name, folder, how many mounts to forget, those, then pairs of a cgroup and where it is mounted.
+# Arguments: name, folder, three lists: mounts to forget, folders to share, pairs of a cgroup and its place.
 _BOOT = """
 set -e
-name=$1 folder=$2 forget=$3; shift 3
+name=$1 folder=$2
+for mount in $3; do umount -l "$mount" || :; done
+root=$folder/root
+mkdir -p "$root"
+mount --bind "$root" "$root"
+for shared in $4; do
+  mkdir -p "$root$(dirname "$shared")"
+  # /bin and its like are links into /usr today.
+  if [ -L "$shared" ]; then [ -L "$root$shared" ] || cp -P "$shared" "$root$shared"
+  else mkdir -p "$root$shared"; mount --rbind "$shared" "$root$shared"; fi
+done
+cd "$root"
+mkdir -p proc run mnt .host
+pivot_root . .host
 mount -t proc proc /proc
-while [ "$forget" -gt 0 ]; do umount -l "$1" || :; shift; forget=$((forget - 1)); done
+umount -l /.host
+rmdir /.host
 own() { # a folder of the host that the machine sees, and changes only for itself
   mkdir -p "$folder/disk$1/upper" "$folder/disk$1/work"
   mount -t overlay overlay -o "lowerdir=$1,upperdir=$folder/disk$1/upper,workdir=$folder/disk$1/work" "$1"; }
@@ -43,6 +58,7 @@ mkdir -p "$folder/docker" /var/lib/docker
 mount --bind "$folder/docker" /var/lib/docker
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/docker/plugins /run/lock
+set -- $5
 while [ $# -gt 1 ]; do mount --bind "$1" "$2"; shift 2; done
 ip link set lo up
 hostname "$name"
@@ -54,6 +70,8 @@ echo ready
 # Init: the kernel reaps what nobody waits for, and all ends when the process that made the machine does.
 exec env --ignore-signal=CHLD cat
 """
+# The host's programs and devices, and where people keep their work; the rest of / is the machine's own.
+_SHARED = ("bin", "dev", "etc", "home", "lib", "lib64", "opt", "root", "sbin", "sys", "tmp", "usr", "var")
 # What a process's cgroup is when it makes a cgroup namespace, is "/" in there.
 _JOIN = """
 joined=$1; shift
@@ -72,11 +90,13 @@ class Machine:
     """A computer of its own, for tests: booted on entering, gone without a trace on leaving (its disk stays).
 
     ``folder`` is made if it is missing, and is seen inside at the same path. ``name`` is its host name.
+    ``network`` is the switch that it is plugged into at every boot, and its address there: ``10.88.0.1/24``.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, network: tuple[Switch, str] | None = None) -> None:
         self.folder = folder.absolute()
         self.name = name
+        self.network = network
         self._outer: subprocess.Popen[str] | None = None
         self._init = 0
         self._spawned: list[Process] = []
@@ -114,40 +134,32 @@ class Machine:
         """
         if self.running:
             raise Conflict(f"machine {self.name!r} is switched on already")
+        # What is left of one that ended by itself.
+        self.power_off()
         self.folder.mkdir(parents=True, exist_ok=True)
-        cgroups = _cgroups.make(self._cgroup)
-        forget = _mounts_of_others(self.folder)
-        argv = [
-            *("sh", "-c", _JOIN, "sh", " ".join(cgroups[::2])),
-            *("unshare", *_NAMESPACES, "--fork", "--propagation", "private", "sh", "-c", _BOOT, "sh"),
-            *(self.name, str(self.folder), str(len(forget)), *forget, *cgroups),
-        ]
-        with (self.folder / "boot.log").open("w") as log:
-            self._outer = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_ENVIRONMENT,
-                text=True,
-                start_new_session=True,
-            )
+        self._outer = self._start_init()
         assert self._outer.stdout
         if self._outer.stdout.readline() != "ready\n":
-            self._forget_init()
+            self.power_off()
             reason = (self.folder / "boot.log").read_text().strip()
             raise Unavailable(f"machine {self.name!r} does not boot: {reason}")
         self._init = child_of(self._outer.pid)
         _cgroups.move(self._cgroup, (self._outer.pid, self._init))
+        try:
+            self._plug_in()
+        except BaseException:
+            self.power_off()
+            raise
 
     def power_off(self) -> None:
         """Pull the plug: every process in it is killed, its mounts go with them. Again is fine."""
         if self._outer is None:
             return
-        loops = _loops.of(self.root, (self.folder, Path("/var/lib"))) if self.running else []
-        if self.running:
+        loops: list[_loops.Loop] = []
+        if self.running and self._init:
+            loops = _loops.of(self.root, self.folder)
             os.kill(self._init, signal.SIGKILL)
-        self._forget_init()
+        self._wait_until_off()
         # The kernel outlives the machine, and a loop device would outlive it too.
         _loops.detach(loops)
         _cgroups.remove(self._cgroup)
@@ -165,8 +177,8 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside until it ends.
 
-        It sees a plain environment (``PATH``, ``HOME``, ``LANG``) and what ``env`` adds. With ``tty`` it has a
-        terminal: ``input`` is typed into it, and ``stdout`` is the screen. Raises `CalledProcessError`, with
+        It sees a plain environment (``PATH``, ``HOME``, ``LANG``) and what ``env`` adds. With ``tty`` it has
+        a terminal: ``input`` is typed into it, ``stdout`` is the screen. Raises `CalledProcessError`, with
         what it wrote as a note, and `TimeoutExpired`, after killing it.
         """
         argv = [*self._enter(cwd), *argv]
@@ -202,19 +214,44 @@ class Machine:
     def _enter(self, cwd: str | Path) -> list[str]:
         return ["nsenter", f"--target={self.pid}", *_NAMESPACES, f"--wdns={cwd}", "--"]
 
-    def _forget_init(self) -> None:
-        if self._outer is None:
-            return
+    def _start_init(self) -> "subprocess.Popen[str]":
+        cgroups = _cgroups.make(self._cgroup)
+        lists = (_mounts_of_others(self.folder), _shared(self.folder), cgroups)
+        argv = [
+            *("sh", "-c", _JOIN, "sh", " ".join(cgroups[::2])),
+            *("unshare", *_NAMESPACES, "--fork", "--propagation", "private", "sh", "-c", _BOOT, "sh"),
+            *(self.name, str(self.folder), *(" ".join(words) for words in lists)),
+        ]
+        pipe = subprocess.PIPE
+        with (self.folder / "boot.log").open("w") as log:
+            return subprocess.Popen(
+                argv, stdin=pipe, stdout=pipe, stderr=log, env=_ENVIRONMENT, text=True, start_new_session=True
+            )
+
+    def _plug_in(self) -> None:
+        if self.network:
+            switch, address = self.network
+            switch.plug(self.name, self._init, address)
+
+    def _wait_until_off(self) -> None:
+        assert self._outer
         # The outer process ends when the last one inside has: then nothing can hold a mount any more.
         self._outer.communicate(timeout=30)
-        self._outer = None
         for process in self._spawned:
             process.wait()
         self._spawned.clear()
+        self._outer, self._init = None, 0
 
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
     return {**_ENVIRONMENT, **(more or {})}
+
+
+def _shared(folder: Path) -> list[str]:
+    """The folders of ``/`` that the machine shares with the host; ``folder`` and this program are in one."""
+    needed = (folder, Path(sys.prefix), Path(sys.base_prefix), Path(__file__), Path.cwd())
+    tops = {path.parts[1] for path in needed if len(path.parts) > 1}
+    return [f"/{path}" for path in sorted({*_SHARED, *tops}) if Path("/", path).exists()]
 
 
 def _mounts_of_others(folder: Path) -> list[str]:
