@@ -14,7 +14,7 @@ holds anything, and a killed process loses nothing, since the write-ahead log is
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,9 +209,12 @@ class Change:
         """``db`` is inside a transaction."""
         self._db = db
 
-    def insert(self, row: Row) -> Row:
-        """Remember a new volume, with a key that nothing else has; raises `Conflict` if the name is taken."""
-        row = replace(row, key=_free_key(self._db, row.name))
+    def insert(self, row: Row, taken: Callable[[str], bool]) -> Row:
+        """Remember a new volume, with a key that no other has and that is not ``taken`` otherwise.
+
+        Raises `Conflict` if a live volume has the name.
+        """
+        row = replace(row, key=_free_key(self._db, row.name, taken))
         self._unless_taken("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *_values(row), name=row.name)
         return row
 
@@ -295,10 +298,10 @@ def _loads(text: str) -> dict[str, str]:
     return json.loads(text) if text != "{}" else {}
 
 
-def _free_key(db: sqlite3.Connection, name: str) -> str:
+def _free_key(db: sqlite3.Connection, name: str, taken: Callable[[str], bool]) -> str:
     """``name``, or ``name~2`` ... while a removed volume's storage has that; ``~`` is not legal in a name."""
     key, number = name, 1
-    while db.execute("SELECT 1 FROM volumes WHERE key = ?", (key,)).fetchone():
+    while taken(key) or db.execute("SELECT 1 FROM volumes WHERE key = ?", (key,)).fetchone():
         number += 1
         key = f"{name}~{number}"
     return key

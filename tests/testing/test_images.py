@@ -66,9 +66,7 @@ def test_nginx_answers_and_its_pages_fill_an_empty_volume(engine, docker):
     engine.load(images.build("nginx"))
 
     docker("run", "-d", "--name=nginxtest", "-v", "nginx-vol:/usr/share/nginx/html", "nginx:latest")
-    page = eventually(
-        lambda: docker("exec", "nginxtest", "wget", "-qO-", "http://localhost/", check=False), 10
-    )
+    page = eventually(lambda: docker("exec", "nginxtest", "wget", "-qO-", "http://localhost/", check=False), 10)
 
     assert "Welcome to nginx!" in page.stdout
     pages = engine.machine.root / "var/lib/docker/volumes/nginx-vol/_data"

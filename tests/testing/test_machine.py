@@ -53,9 +53,7 @@ def test_two_machines_and_the_host_do_not_see_each_others_mounts_and_files(folde
 
     with Machine(folder / "n1", "n1") as one, Machine(folder / "n2", "n2") as two:
         one.run(["mount", "-t", "tmpfs", "mine", str(place)])
-        one.run(
-            ["sh", "-c", "echo one >/run/who; echo one >/etc/who; echo one >/var/lib/who; mkdir /orlop-data"]
-        )
+        one.run(["sh", "-c", "echo one >/run/who; echo one >/etc/who; echo one >/var/lib/who; mkdir /orlop-data"])
 
         assert "mine" in one.run(["cat", "/proc/mounts"]).stdout
         assert "mine" not in two.run(["cat", "/proc/mounts"]).stdout

@@ -211,9 +211,7 @@ def _set_immutable(folder: Path, on: bool) -> None:
 
 def _seen_by(top: mountinfo.Entry, folder: os.stat_result) -> Iterator[int]:
     for pid, text in mountinfo.namespaces():
-        if f" {top.device} " not in text:
-            continue
-        shown = (entry for entry in mountinfo.parse(text) if entry.shows(top))
+        shown = (entry for entry in mountinfo.parse(text, top.device) if entry.shows(top))
         if any(not _is_itself(pid, entry, folder) for entry in shown):
             yield pid
 

@@ -26,9 +26,14 @@ class Entry:
         return self.root == other.root or self.root.startswith(other.root.rstrip("/") + "/")
 
 
-def parse(text: str) -> Iterator[Entry]:
-    """The entries of a mountinfo file, in the kernel's order: a later one may hide an earlier one."""
+def parse(text: str, word: str = "") -> Iterator[Entry]:
+    """The entries of a mountinfo file, in the kernel's order: a later one may hide an earlier one.
+
+    Only lines with ``word`` among their fields are taken apart: there may be thousands of others.
+    """
     for line in text.splitlines():
+        if word and f" {word} " not in line:
+            continue
         fields = line.split(" ")
         dash = fields.index("-", 6)
         yield Entry(
@@ -50,9 +55,8 @@ def ours() -> list[Entry]:
 def at(target: Path) -> Entry | None:
     """The topmost mount at ``target`` in this process's namespace."""
     escaped = re.sub(r"[ \t\n\\]", lambda match: f"\\{ord(match[0]):03o}", str(target))
-    # Only the lines that matter are taken apart: there may be thousands.
-    lines = [line for line in _read("/proc/self/mountinfo").splitlines() if f" {escaped} " in line]
-    return next((entry for entry in reversed(list(parse("\n".join(lines)))) if entry.target == str(target)), None)
+    found = [entry for entry in parse(_read("/proc/self/mountinfo"), escaped) if entry.target == str(target)]
+    return found[-1] if found else None
 
 
 def filesystem_of(path: Path) -> str:

@@ -29,12 +29,15 @@ def write(root: Path, row: Row) -> None:
         "labels": dict(row.labels),
         "created": row.created,
     }
-    new = folder / f"{_LIVE}.new"
+    # A volume without a definition is not acknowledged yet: only one that is replaced needs another name first.
+    place = folder / _LIVE
+    new = place.with_suffix(".new") if place.exists() else place
     with new.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    new.rename(folder / _LIVE)
+    if new != place:
+        new.rename(place)
     sync(folder)
     sync(root)
 
@@ -53,7 +56,7 @@ def restore(root: Path, key: str) -> None:
 
 def delete(root: Path, key: str) -> None:
     """The volume has gone for good, and its folder with it; none is fine."""
-    for name in (_LIVE, _TRASHED, f"{_LIVE}.new"):
+    for name in (_LIVE, _TRASHED, "volume.new"):
         (root / key / name).unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         (root / key).rmdir()

@@ -108,8 +108,10 @@ class VolumeService:
                 _refuse_difference(existing, driver, options)
                 return existing if existing.phase == "ready" else self.finish(existing)
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            with self.state.change() as change:
-                row = change.insert(Row("", name, driver, options, labels or {}, created))
+            # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
+            taken = lambda key: (self.folder / key).exists()  # noqa: E731
+            with self.state.change(durable=self._is_global(driver)) as change:
+                row = change.insert(Row("", name, driver, options, labels or {}, created), taken)
             return self.finish(row)
 
     def finish(self, row: Row) -> Row:
@@ -251,7 +253,7 @@ class VolumeService:
         driver = self.driver(row.driver)
         self.mounter.unmount(target)  # a dead mount, or its remains
         # After a power cut nothing is attached here; only what others can see must be remembered over it.
-        with self.state.change(durable=driver.scope == "global") as change:
+        with self.state.change(durable=self._is_global(row.driver)) as change:
             change.attach(row.key, self.host.boot)
         self.host.step("mount: recorded")
         try:
@@ -262,6 +264,9 @@ class VolumeService:
         except BaseException:
             self._take_down(row)
             raise
+
+    def _is_global(self, driver: str) -> bool:
+        return self.driver(driver).scope == "global"
 
     def _resize(self, row: Row) -> None:
         driver = self.driver(row.driver)
