@@ -55,7 +55,7 @@ def met(figure: Figure) -> bool:
     return value <= float(limit) if relation == "<=" else value >= float(limit)
 
 
-def _figure(  # noqa: PLR0913
+def _figure(
     name: str, unit: str, ours: float, peer: float | None, peer_name: str, ratio: float | None, goal: str, runs: int
 ) -> Figure:
     rounded = [None if value is None else round(value, 4) for value in (ours, peer, ratio)]

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from figures import Figure, alone, compare
-
 from orlop.testing.machine import Machine
 from orlop.testing.process import Process
 

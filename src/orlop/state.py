@@ -105,12 +105,16 @@ class State:
     def __init__(self, path: Path):
         """Open ``path``, or make it. Raises `Corrupt` if it is damaged and `Unavailable` if it cannot be used."""
         self.path = path
+        self._durable: bool | None = None
         # Readers never wait for a writer's sync: they have a connection of their own.
         self._reader, self._reading = self._open(), threading.Lock()
         self._writer, self._writing = self._open(), threading.Lock()
-        self._durable: bool | None = None
-        with self.change() as change:
-            change.prepare(path)
+        try:
+            with self.change() as change:
+                change.prepare(path)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
@@ -191,7 +195,11 @@ class State:
     def _open(self) -> sqlite3.Connection:
         with self._translated():
             db = sqlite3.connect(self.path, timeout=20, isolation_level=None, check_same_thread=False)
-            db.execute("PRAGMA journal_mode = WAL")
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+            except BaseException:
+                db.close()
+                raise
             return db
 
     @contextmanager

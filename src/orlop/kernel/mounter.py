@@ -89,7 +89,8 @@ class KernelMounter:
     def mounted(self, target: Path) -> bool:
         """See `Mounter.mounted`."""
         try:
-            return sc.mount_root(target) is not None
+            # Only a question about the whole filesystem always reaches a FUSE server: attributes may be remembered.
+            return sc.mount_root(target) is not None and os.statvfs(target) is not None
         except OSError:
             return False
 

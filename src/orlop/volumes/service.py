@@ -104,9 +104,11 @@ class VolumeService:
         refuse_unknown(options, self.driver(driver).options(), driver)
         with self._locks.hold(name):
             existing = self.state.live(name)
-            if existing is not None:
+            if existing is not None and existing.phase == "ready":
                 _refuse_difference(existing, driver, options)
-                return existing if existing.phase == "ready" else self.finish(existing)
+                return existing
+            if existing is not None:  # half made by somebody who was never told that it exists
+                self._delete(existing)
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
             taken = lambda key: (self.folder / key).exists()  # noqa: E731
