@@ -15,6 +15,12 @@ from orlop.volumes.memory import TmpfsDriver
 from orlop.volumes.service import Host, VolumeService
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    from tests.plugin_features import Recorder
+
+    config.pluginmanager.register(Recorder(), "features")
+
+
 class Clock:
     """A clock that tests set."""
 

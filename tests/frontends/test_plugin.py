@@ -28,7 +28,7 @@ def call(service: VolumeService) -> Call:
     return post
 
 
-@pytest.mark.feature("P1")
+@pytest.mark.part("P1")
 def test_a_volumes_life_in_the_eight_verbs(call: Call) -> None:
     assert call("/Plugin.Activate") == (200, {"Implements": ["VolumeDriver"]})
     assert call("Capabilities", {}) == (200, {"Capabilities": {"Scope": "local"}})

@@ -70,11 +70,14 @@ def _path(service: VolumeService, request: Reply, engine: Holder) -> Reply:
 
 def _get(service: VolumeService, request: Reply, engine: Holder) -> Reply:
     row = service.get(_name(request))
-    return {"Volume": {**_described(service, row), "Status": _status(service, row)}, "Err": ""}
+    return {
+        "Volume": {**_described(service, row.name, row.key, row.created), "Status": _status(service, row)},
+        "Err": "",
+    }
 
 
 def _list(service: VolumeService, request: Reply, engine: Holder) -> Reply:
-    return {"Volumes": [_described(service, row) for row in service.all()], "Err": ""}
+    return {"Volumes": [_described(service, *found) for found in service.state.names()], "Err": ""}
 
 
 VERBS: Mapping[str, Callable[[VolumeService, Reply, Holder], Reply]] = {
@@ -90,8 +93,8 @@ VERBS: Mapping[str, Callable[[VolumeService, Reply, Holder], Reply]] = {
 }
 
 
-def _described(service: VolumeService, row: Row) -> Reply:
-    return {"Name": row.name, "Mountpoint": f"{service.mounts}/{row.key}", "CreatedAt": row.created}
+def _described(service: VolumeService, name: str, key: str, created: str) -> Reply:
+    return {"Name": name, "Mountpoint": f"{service.mounts}/{key}", "CreatedAt": created}
 
 
 def _status(service: VolumeService, row: Row) -> Reply:

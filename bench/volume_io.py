@@ -1,0 +1,76 @@
+"""File I/O on orlop's volumes beside the filesystem of the host they lie on: fio, and unpacking an archive."""
+
+import json
+import shlex
+import statistics
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+from figures import Figure, compare
+from orlop.testing.machine import Machine
+from plugin_verbs import Plugin, memory_disk, start_orlop, until
+
+ROUNDS, FILES = 5, 4000
+JOBS = {
+    "sequential write": "--rw=write --bs=1M --size=192M --end_fsync=1",
+    "random write 4k": "--rw=randwrite --bs=4k --size=96M --io_size=96M --end_fsync=1",
+    "random read 4k": "--rw=randread --bs=4k --size=96M --io_size=192M",
+    "synced write 4k": "--rw=write --bs=4k --size=8M --fsync=1",
+}
+
+
+def measure() -> list[Figure]:
+    with memory_disk("6G", "xfs") as (machine, disk):
+        plugin = Plugin(start_orlop(machine, disk / "orlop"))
+        until(lambda: plugin.connect() is None)
+        places = {"host": disk / "host", **{name: _volume(plugin, name, options) for name, options in VOLUMES.items()}}
+        machine.run(["mkdir", str(places["host"])])
+        _archive(disk.parent / "files.tar")
+        rounds = [{name: _round(machine, place, disk.parent) for name, place in places.items()} for _ in range(ROUNDS)]
+    return [figure for name, goal in GOALS.items() for figure in _figures(rounds, name, goal)]
+
+
+VOLUMES: Mapping[str, Mapping[str, str]] = {"local": {}, "sized": {"size": "2g", "fs": "xfs"}}
+GOALS = {"local": ">= 0.97", "sized": ">= 0.9"}
+
+
+def _volume(plugin: Plugin, name: str, options: Mapping[str, str]) -> Path:
+    plugin.call("Create", Name=name, Opts=dict(options))
+    return Path(str(plugin.call("Mount", Name=name, ID="1" * 64)["Mountpoint"]))
+
+
+def _archive(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        for number in range(FILES):
+            entry = tarfile.TarInfo(f"{number % 50}/{number}")
+            entry.size = 4096
+            archive.addfile(entry, BytesIO(bytes(4096)))
+
+
+def _round(machine: Machine, place: Path, folder: Path) -> dict[str, float]:
+    """Operations (or files) a second, by what was done."""
+    found = {name: _fio(machine, place, options) for name, options in JOBS.items()}
+    began = time.perf_counter()
+    machine.run(["sh", "-c", f"mkdir {place}/untar && tar -xf {folder}/files.tar -C {place}/untar && sync -f {place}"])
+    found["unpacking"] = FILES / (time.perf_counter() - began)
+    machine.run(["rm", "-rf", f"{place}/untar", f"{place}/fio.0.0"])
+    return found
+
+
+def _fio(machine: Machine, place: Path, options: str) -> float:
+    argv = ["fio", "--name=fio", f"--directory={place}", "--output-format=json", "--fallocate=none", "--randseed=7"]
+    job = json.loads(machine.run([*argv, *shlex.split(options)]).stdout)["jobs"][0]
+    return float(job["read" if "read" in options else "write"]["iops"])
+
+
+def _figures(rounds: list[dict[str, dict[str, float]]], name: str, goal: str) -> list[Figure]:
+    figures = []
+    for what in rounds[0][name]:
+        ours, host = [found[name][what] for found in rounds], [found["host"][what] for found in rounds]
+        figures.append(compare(f"{name}: {what}", "ops/s", ours, host, "host's filesystem", goal))
+    print(f"{name}: median of all {statistics.median(f.ratio or 0 for f in figures):.2f}", file=sys.stderr)
+    return figures

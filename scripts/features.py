@@ -1,0 +1,81 @@
+"""``make features``: a line for each row of docs/features.md: id, proven or partly or open, its tests, a remark.
+
+A row is proven if every test that claims it passed in the last ``make test``, and one of them claims the whole of
+it. A row of section V holds twice, so it is partly proven until tests with orlop standing alone claim it as well. A
+claim by a test that did not run, or failed, makes this program fail.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HOME = Path(__file__).parent.parent
+TABLE, RESULTS = HOME / "docs/features.md", HOME / ".cache/tests.json"
+
+
+@dataclass
+class Claims:
+    """The tests that name a row."""
+
+    whole: list[str] = field(default_factory=list)
+    part: list[str] = field(default_factory=list)
+    alone: list[str] = field(default_factory=list)
+
+    @property
+    def tests(self) -> list[str]:
+        return sorted({test.partition("[")[0] for test in (*self.whole, *self.part, *self.alone)})
+
+
+def main() -> None:
+    rows = re.findall(r"^\| ([A-Z]\d+) \|", TABLE.read_text(), re.MULTILINE)
+    tests = _tests()
+    claims = _claims(rows, tests)
+    for row in rows:
+        status, remark = _status(row, claims[row])
+        print("\t".join([row, status, " ".join(claims[row].tests), remark]).rstrip("\t"))
+    broken = [test for test, found in sorted(tests.items()) if found["outcome"] != "passed"]
+    for test in broken:
+        print(f"features: {test} claims a row and {tests[test]['outcome'] or 'did not run'}", file=sys.stderr)
+    sys.exit(1 if broken else 0)
+
+
+def _tests() -> dict[str, dict]:
+    """Every test that names a row now, with the outcome of its last run."""
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "not campaign"],
+        cwd=HOME, check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return json.loads(RESULTS.read_text())
+
+
+def _claims(rows: list[str], tests: dict[str, dict]) -> dict[str, Claims]:
+    claims = {row: Claims() for row in rows}
+    for test, found in tests.items():
+        for row in {*found["feature"], *found["part"], *found["alone"]}:
+            if row not in claims:
+                sys.exit(f"features: {test} names {row}, which docs/features.md does not have")
+        for row in found["feature"]:
+            claims[row].whole.append(test)
+        for row in found["part"]:
+            claims[row].part.append(test)
+        for row in found["alone"]:
+            claims[row].alone.append(test)
+    return claims
+
+
+def _status(row: str, claims: Claims) -> tuple[str, str]:
+    if not claims.tests:
+        return "open", ""
+    if not row.startswith("V"):
+        return ("proven" if claims.whole else "partly"), ""
+    if claims.whole and claims.alone:
+        return "proven", ""
+    engine = "proven" if claims.whole else "partly proven" if claims.part else "open"
+    return "partly", f"through Docker Engine {engine}, standing alone {'proven' if claims.alone else 'open'}"
+
+
+if __name__ == "__main__":
+    main()
