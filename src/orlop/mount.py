@@ -5,7 +5,7 @@
 filesystem understands).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,5 +56,8 @@ class Mounter(Protocol):
     def mounted(self, target: Path) -> bool:
         """Whether ``target`` is a mount point that answers; a dead FUSE mount is not."""
 
-    def holders(self, target: Path) -> Sequence[int]:
-        """One process of every other mount namespace, or place in ours, that shows what is mounted at ``target``."""
+    def holders(self, targets: Iterable[Path]) -> Mapping[Path, Sequence[int]]:
+        """For each of ``targets`` that is used: one process of every mount namespace that shows it elsewhere.
+
+        One look at the host answers for all of them.
+        """

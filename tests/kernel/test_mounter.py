@@ -18,7 +18,7 @@ from orlop.volumes import image
 def target(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "mounts" / "with space"
     yield place
-    while mountinfo.at(place):
+    while list(mountinfo.at([str(place)])):
         subprocess.run(["umount", "-l", str(place)], check=True)
     KernelMounter().unmount(place)
 
@@ -60,8 +60,7 @@ def test_words_of_mount8_become_attributes_and_the_rest_goes_to_the_filesystem(t
 
     KernelMounter().mount([Mount("tmpfs", "it", options)], target)
 
-    entry = mountinfo.at(target)
-    assert entry is not None
+    (entry,) = mountinfo.at([str(target)])
     assert {"ro", "nosuid", "nodev", "noexec", "noatime"} <= entry.options
     assert (entry.type, entry.source) == ("tmpfs", "it")
     assert (target.stat().st_mode & 0o7777, os.statvfs(target).f_blocks * 4096) == (0o710, 1 << 20)
@@ -118,10 +117,10 @@ def test_a_bind_in_another_namespace_is_a_holder_and_a_copy_of_the_mount_itself_
     script = 'mount --bind "$0" "$1"; umount "$0"; echo ready; read x'
 
     with _in_namespace("echo ready; read x") as cloned:
-        assert list(mounter.holders(target)) == []
+        assert mounter.holders([target]) == {}
         cloned.kill()
     with _in_namespace(script, str(target), str(container)) as holder:
-        assert list(mounter.holders(target)) == [holder.pid]
+        assert mounter.holders([target]) == {target: [holder.pid]}
         holder.kill()
 
 
@@ -132,10 +131,10 @@ def test_a_bind_elsewhere_in_our_own_namespace_is_a_holder(target: Path, source:
     (source / "below").mkdir()
     subprocess.run(["mount", "--bind", str(target / "below"), str(tmp_path / "elsewhere")], check=True)
     try:
-        assert len(mounter.holders(target)) == 1
+        assert len(mounter.holders([target])[target]) == 1
     finally:
         subprocess.run(["umount", str(tmp_path / "elsewhere")], check=True)
-    assert list(mounter.holders(target)) == []
+    assert mounter.holders([target]) == {}
 
 
 def test_a_dead_fuse_mount_is_not_mounted_and_can_be_replaced(target: Path, source: Path, tmp_path: Path) -> None:

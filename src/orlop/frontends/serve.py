@@ -71,8 +71,7 @@ class Daemon:
     def _reconcile(self) -> None:
         try:
             for action in reconcile(self._service):
-                if action.verb != "settle":
-                    _log.info("%s %s: %s", action.verb, action.key, action.why)
+                _log.info("%s %s: %s", action.verb, action.key, action.why)
         except Exception:  # noqa: BLE001 - the next round may well succeed, and serving must go on
             _log.exception("reconcile")
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import InUse, Unavailable
@@ -94,15 +94,18 @@ class KernelMounter:
         except OSError:
             return False
 
-    def holders(self, target: Path) -> Sequence[int]:
+    def holders(self, targets: Iterable[Path]) -> Mapping[Path, Sequence[int]]:
         """See `Mounter.holders`.
 
-        The mount itself is seen wherever its folder is: in namespaces cloned from ours, and from the host if we run
-        in a plugin container. That is no use. Whether a mount is shared does not tell: containers' mounts are
-        slaves of ours.
+        The mount itself is seen wherever its folder is: in namespaces cloned from ours, and from the host if we run in
+        a plugin container. That is no use. Whether a mount is shared does not tell: containers' mounts are slaves of
+        ours.
         """
-        top = mountinfo.at(target) if _is_mount_point(target) else None
-        return [] if top is None else list(_seen_by(top, target.parent.stat()))
+        wanted = {str(target): target for target in targets if _is_mount_point(target)}
+        if not wanted:
+            return {}
+        tops = {(entry.device, entry.root): wanted[entry.target] for entry in mountinfo.at(wanted)}
+        return _seen(tops)
 
 
 def _mount_one(mount: Mount, target: Path) -> None:
@@ -210,20 +213,24 @@ def _set_immutable(folder: Path, on: bool) -> None:
             fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", wanted))
 
 
-def _seen_by(top: mountinfo.Entry, folder: os.stat_result) -> Iterator[int]:
+def _seen(tops: Mapping[tuple[str, str], Path]) -> dict[Path, list[int]]:
+    """By target: the processes that see its filesystem and folder (the keys of ``tops``) at another place."""
+    found: dict[Path, list[int]] = {}
+    devices = {device for device, _ in tops}
     for pid, text in mountinfo.namespaces():
-        shown = (entry for entry in mountinfo.parse(text, top.device) if entry.shows(top))
-        if any(not _is_itself(pid, entry, folder) for entry in shown):
-            yield pid
+        for entry in mountinfo.parse(text, devices):
+            target = next((tops[above] for above in entry.shows() if above in tops), None)
+            if target is not None and pid not in found.get(target, ()) and not _is_itself(pid, entry, target.parent):
+                found.setdefault(target, []).append(pid)
+    return found
 
 
-def _is_itself(pid: int, entry: mountinfo.Entry, folder: os.stat_result) -> bool:
-    """Whether ``entry`` of process ``pid``'s namespace is on the very folder where we mount."""
+def _is_itself(pid: int, entry: mountinfo.Entry, folder: Path) -> bool:
+    """Whether ``entry`` of process ``pid``'s namespace is on the very ``folder`` where we mount."""
     try:
-        found = Path(f"/proc/{pid}/root", entry.target.lstrip("/")).parent.stat()
+        return Path(f"/proc/{pid}/root", entry.target.lstrip("/")).parent.samefile(folder)
     except OSError:
         return False
-    return (found.st_dev, found.st_ino) == (folder.st_dev, folder.st_ino)
 
 
 def _users_of(target: Path) -> str:

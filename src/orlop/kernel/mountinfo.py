@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,32 +19,26 @@ class Entry:
     type: str
     source: str
 
-    def shows(self, other: "Entry") -> bool:
-        """Whether this is ``other``'s filesystem and folder, or a folder below it."""
-        if self.device != other.device:
-            return False
-        return self.root == other.root or self.root.startswith(other.root.rstrip("/") + "/")
+    def shows(self) -> Iterator[tuple[str, str]]:
+        """The filesystem with the folder it shows, then with each folder above that."""
+        root = self.root
+        yield self.device, root
+        while root != "/":
+            root = root.rpartition("/")[0] or "/"
+            yield self.device, root
 
 
-def parse(text: str, word: str = "") -> Iterator[Entry]:
+def parse(text: str, devices: Container[str] | None = None) -> Iterator[Entry]:
     """The entries of a mountinfo file, in the kernel's order: a later one may hide an earlier one.
 
-    Only lines with ``word`` among their fields are taken apart: there may be thousands of others.
+    Only those of ``devices`` are taken apart, if they are given: there may be thousands of others.
     """
     for line in text.splitlines():
-        if word and f" {word} " not in line:
-            continue
-        fields = line.split(" ")
-        dash = fields.index("-", 6)
-        yield Entry(
-            int(fields[0]),
-            fields[2],
-            _unescape(fields[3]),
-            _unescape(fields[4]),
-            frozenset(fields[5].split(",")),
-            fields[dash + 1],
-            _unescape(fields[dash + 2]),
-        )
+        fields = line.split(" ", 6)
+        if devices is None or fields[2] in devices:
+            type_, source = fields[6].partition("- ")[2].split(" ")[:2]
+            paths = _unescape(fields[3]), _unescape(fields[4])
+            yield Entry(int(fields[0]), fields[2], *paths, frozenset(fields[5].split(",")), type_, _unescape(source))
 
 
 def ours() -> list[Entry]:
@@ -52,11 +46,9 @@ def ours() -> list[Entry]:
     return list(parse(_read("/proc/self/mountinfo")))
 
 
-def at(target: Path) -> Entry | None:
-    """The topmost mount at ``target`` in this process's namespace."""
-    escaped = re.sub(r"[ \t\n\\]", lambda match: f"\\{ord(match[0]):03o}", str(target))
-    found = [entry for entry in parse(_read("/proc/self/mountinfo"), escaped) if entry.target == str(target)]
-    return found[-1] if found else None
+def at(targets: Container[str]) -> Iterator[Entry]:
+    """The topmost mount of this process's namespace at each of ``targets``."""
+    return iter({entry.target: entry for entry in ours() if entry.target in targets}.values())
 
 
 def filesystem_of(path: Path) -> str:

@@ -1,6 +1,6 @@
 """A `Mounter` that only remembers: tests of drivers and services need no root with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import InUse, Unavailable
@@ -34,6 +34,6 @@ class PaperMounter:
         """See `Mounter.mounted`."""
         return target in self.mounts
 
-    def holders(self, target: Path) -> Sequence[int]:
+    def holders(self, targets: Iterable[Path]) -> Mapping[Path, Sequence[int]]:
         """See `Mounter.holders`."""
-        return self.seen_by.get(target, [])
+        return {target: self.seen_by[target] for target in targets if self.seen_by.get(target)}

@@ -33,6 +33,8 @@ class Facts:
     """The keys that are attached, with the boot in which that happened."""
     mounted: frozenset[str]
     """The keys at whose place something is mounted."""
+    used: frozenset[str]
+    """The keys that a process sees, or that an engine took a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,14 @@ class Action:
 
 
 def look(service: VolumeService) -> Facts:
-    """Gather the facts; changes nothing and asks no backend."""
-    mounts = f"{service.mounts}/"
+    """Gather the facts in one look at the host; changes nothing and asks no backend."""
+    mounts, host = f"{service.mounts}/", service.host
     mounted = {entry.target[len(mounts) :] for entry in mountinfo.ours() if entry.target.startswith(mounts)}
-    host = service.host
-    return Facts(
-        host.boot,
-        host.now(),
-        host.trash_grace,
-        service.state.unfinished(),
-        service.state.attached(),
-        frozenset(mounted),
-    )
+    attached = service.state.attached()
+    seen = {path.name for path in service.mounter.holders(service.mounts / key for key in mounted | attached.keys())}
+    used = seen | {hold.key for hold in service.vouched()}
+    unfinished = service.state.unfinished()
+    return Facts(host.boot, host.now(), host.trash_grace, unfinished, attached, frozenset(mounted), frozenset(used))
 
 
 def decide(facts: Facts) -> list[Action]:
@@ -104,8 +102,8 @@ def _attached(facts: Facts) -> Iterator[Action]:
     for key, boot in facts.attached.items():
         if boot != facts.boot:
             yield Action("forget", key, "it was attached before the host was started anew")
-        else:
-            yield Action("settle", key, "it is attached; detached if nobody uses it")
+        elif key not in facts.used:
+            yield Action("settle", key, "it is attached, and nobody uses it")
 
 
 def _orphans(facts: Facts) -> Iterator[Action]:

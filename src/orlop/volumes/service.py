@@ -230,11 +230,13 @@ class VolumeService:
 
     def users(self, row: Row) -> list[str]:
         """Who uses ``row``, in words: processes that see it, and engines that took it a moment ago."""
-        seen = [f"process {pid} ({processes.command(pid)})" for pid in self.mounter.holders(self.path(row))]
+        target = self.path(row)
+        pids = self.mounter.holders([target]).get(target, ())
+        seen = [f"process {pid} ({processes.command(pid)})" for pid in pids]
         return seen + [f"{hold.holder.client} for {hold.holder.id[:12]}" for hold in self.vouched(row.key)]
 
-    def vouched(self, key: str) -> list[Hold]:
-        """The holds that count although the kernel shows nothing: recent ones of an engine process that still runs."""
+    def vouched(self, key: str | None = None) -> list[Hold]:
+        """The holds, of one volume or all, that count without the kernel: recent ones of living engines."""
         young = self.host.now() - self.host.hold_grace
         return [hold for hold in self.state.holds(key) if hold.since > young and self._alive(hold)]
 
