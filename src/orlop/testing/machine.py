@@ -1,0 +1,230 @@
+"""Machines on one host: how a test kills an engine, or a whole computer, without hurting the one it runs on.
+
+A `Machine` is an init process in mount, network, pid, uts, ipc and cgroup namespaces of its own. It shares
+the host's filesystem, but ``/run``, ``/etc`` and ``/var/lib`` are its own, and so are its mounts (``/`` is
+rshared inside), its processes and its network, which is a loopback and nothing else. Its *disk* is a folder
+of the host: what is written below ``/etc``, ``/var/lib`` and ``/var/lib/docker`` is kept there over
+`Machine.power_off` and `Machine.boot`.
+
+    with Machine(tmp_path / "n1", "n1") as machine:
+        machine.run(["mount", "-t", "tmpfs", "none", "/mnt"])
+        server = machine.spawn(["orlop", "serve"], log=tmp_path / "serve.log")
+        server.kill9()
+
+Needs root. The kernel is shared: its log, its clock, its loop devices and its limits are the host's.
+Containers run in a cgroup of the machine, its other processes stay in the cgroup of whoever started them.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from orlop.errors import Conflict, Unavailable
+from orlop.testing import _cgroups, _loops
+from orlop.testing.process import Process, child_of, run
+
+# Arguments: name, folder, how many mounts to forget, those, then pairs of a cgroup and where it is mounted.
+_BOOT = """
+set -e
+name=$1 folder=$2 forget=$3; shift 3
+mount -t proc proc /proc
+while [ "$forget" -gt 0 ]; do umount -l "$1" || :; shift; forget=$((forget - 1)); done
+own() { # a folder of the host that the machine sees, and changes only for itself
+  mkdir -p "$folder/disk$1/upper" "$folder/disk$1/work"
+  mount -t overlay overlay -o "lowerdir=$1,upperdir=$folder/disk$1/upper,workdir=$folder/disk$1/work" "$1"; }
+own /etc
+own /var/lib
+# The engine's layers need the filesystem itself: there is no overlay on an overlay.
+mkdir -p "$folder/docker" /var/lib/docker
+mount --bind "$folder/docker" /var/lib/docker
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/docker/plugins /run/lock
+while [ $# -gt 1 ]; do mount --bind "$1" "$2"; shift 2; done
+ip link set lo up
+hostname "$name"
+rm -f /etc/resolv.conf
+# Nobody listens there, so looking up a registry is refused at once instead of timing out.
+echo nameserver 127.0.0.1 >/etc/resolv.conf
+mount --make-rshared /
+echo ready
+# Init: the kernel reaps what nobody waits for, and all ends when the process that made the machine does.
+exec env --ignore-signal=CHLD cat
+"""
+# What a process's cgroup is when it makes a cgroup namespace, is "/" in there.
+_JOIN = """
+joined=$1; shift
+for cgroup in $joined; do echo $$ >"$cgroup/cgroup.procs"; done
+exec "$@"
+"""
+_NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup")
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
+
+
+class Machine:
+    """A computer of its own, for tests: booted on entering, gone without a trace on leaving (its disk stays).
+
+    ``folder`` is made if it is missing, and is seen inside at the same path. ``name`` is its host name.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder.absolute()
+        self.name = name
+        self._outer: subprocess.Popen[str] | None = None
+        self._init = 0
+        self._spawned: list[Process] = []
+
+    def __enter__(self) -> "Machine":
+        self.boot()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.power_off()
+
+    @property
+    def running(self) -> bool:
+        """Whether it is switched on."""
+        return self._outer is not None and self._outer.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The host's number of its init process. Raises `Unavailable` while it is switched off."""
+        if not self.running:
+            raise Unavailable(f"machine {self.name!r} is switched off: boot it first")
+        return self._init
+
+    @property
+    def root(self) -> Path:
+        """Its ``/`` as the host reaches it: for what only the machine sees, such as sockets in ``/run``."""
+        return Path(f"/proc/{self.pid}/root")
+
+    def boot(self) -> None:
+        """Switch on, with the disk it had.
+
+        Raises `Conflict` if it is on, `Unavailable` with the reason if it does not boot.
+        """
+        if self.running:
+            raise Conflict(f"machine {self.name!r} is switched on already")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        cgroups = _cgroups.make(self._cgroup)
+        forget = _mounts_of_others(self.folder)
+        argv = [
+            *("sh", "-c", _JOIN, "sh", " ".join(cgroups[::2])),
+            *("unshare", *_NAMESPACES, "--fork", "--propagation", "private", "sh", "-c", _BOOT, "sh"),
+            *(self.name, str(self.folder), str(len(forget)), *forget, *cgroups),
+        ]
+        with (self.folder / "boot.log").open("w") as log:
+            self._outer = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_ENVIRONMENT,
+                text=True,
+                start_new_session=True,
+            )
+        assert self._outer.stdout
+        if self._outer.stdout.readline() != "ready\n":
+            self._forget_init()
+            reason = (self.folder / "boot.log").read_text().strip()
+            raise Unavailable(f"machine {self.name!r} does not boot: {reason}")
+        self._init = child_of(self._outer.pid)
+        _cgroups.move(self._cgroup, (self._outer.pid, self._init))
+
+    def power_off(self) -> None:
+        """Pull the plug: every process in it is killed, its mounts go with them. Again is fine."""
+        if self._outer is None:
+            return
+        loops = _loops.of(self.root, (self.folder, Path("/var/lib"))) if self.running else []
+        if self.running:
+            os.kill(self._init, signal.SIGKILL)
+        self._forget_init()
+        # The kernel outlives the machine, and a loop device would outlive it too.
+        _loops.detach(loops)
+        _cgroups.remove(self._cgroup)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        check: bool = True,
+        input: str | None = None,  # noqa: A002 - subprocess's word for it
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path = "/",
+        timeout: float = 120,
+        tty: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program inside until it ends.
+
+        It sees a plain environment (``PATH``, ``HOME``, ``LANG``) and what ``env`` adds. With ``tty`` it has a
+        terminal: ``input`` is typed into it, and ``stdout`` is the screen. Raises `CalledProcessError`, with
+        what it wrote as a note, and `TimeoutExpired`, after killing it.
+        """
+        argv = [*self._enter(cwd), *argv]
+        return run(argv, check=check, input=input, env=_environment(env), timeout=timeout, tty=tty)
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path = "/",
+    ) -> Process:
+        """Start a program inside and leave it running; what it writes is added to ``log``, if given."""
+        with (log or Path("/dev/null")).open("a") as output:
+            outer = subprocess.Popen(
+                [*self._enter(cwd), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=_environment(env),
+                text=True,
+                start_new_session=True,
+            )
+        process = Process(child_of(outer.pid), outer)
+        self._spawned.append(process)
+        return process
+
+    @property
+    def _cgroup(self) -> str:
+        return f"orlop-{self.name}-{self.folder.stat().st_ino}"
+
+    def _enter(self, cwd: str | Path) -> list[str]:
+        return ["nsenter", f"--target={self.pid}", *_NAMESPACES, f"--wdns={cwd}", "--"]
+
+    def _forget_init(self) -> None:
+        if self._outer is None:
+            return
+        # The outer process ends when the last one inside has: then nothing can hold a mount any more.
+        self._outer.communicate(timeout=30)
+        self._outer = None
+        for process in self._spawned:
+            process.wait()
+        self._spawned.clear()
+
+
+def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
+    return {**_ENVIRONMENT, **(more or {})}
+
+
+def _mounts_of_others(folder: Path) -> list[str]:
+    """Mounts of the host that our copy would keep alive when their owner unmounts them; innermost first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, right = line.split(" - ", 1)
+        target = left.split()[4].encode().decode("unicode_escape")
+        kind, source = right.split()[:2]
+        private = kind.startswith(("fuse", "overlay", "nsfs")) or source.startswith(("/dev/loop", "/dev/dm-"))
+        if private and not folder.is_relative_to(target) and not sys.prefix.startswith(target):
+            found.append(target)
+    return found[::-1]
