@@ -75,11 +75,15 @@ class Bench:
 
     def tidy(self, *, failed: bool) -> None:
         """After a check: remove what it made, or take a new machine if it failed."""
-        if failed and not self._socket:
+        if (failed or self._spoiled) and not self._socket:
             self.renew()
         elif self._socket or self.controlled:
             self._remove_all()
         self._made, self._mounts = [], []
+
+    def spoil(self) -> None:
+        """The machine is no good for others: the next check gets a new one."""
+        self._spoiled = True
 
     def renew(self) -> None:
         """Take a new machine, with nothing on it."""
@@ -283,6 +287,7 @@ class Bench:
         self.docker("rm", "-f", *containers)
 
     def _new_machine(self) -> None:
+        self._spoiled = False
         self._machines += 1
         self.machine = Machine(self._folder / str(self._machines), f"voltest{self._machines}")
         self.plugin = Plugin(self.subject, self.machine)

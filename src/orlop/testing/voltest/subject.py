@@ -95,7 +95,9 @@ def _rclone(folder: str) -> Mapping[str, str]:
     return {"type": "local", "path": folder, "vfs-cache-mode": "full", "allow-other": "true"}
 
 
+# It asks Docker about itself if its socket is not there yet, which as a managed plugin it cannot do: so one is left there.
 _BTRFS = """
+[ -e {socket} ] || : >{socket}
 top=/var/lib/buttervolume
 mkdir -p $top /etc/buttervolume
 mountpoint -q $top && exit

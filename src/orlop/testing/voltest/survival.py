@@ -234,8 +234,6 @@ def a_full_disk_loses_no_definition(bench: Bench) -> None:
     expect(not lost, f"{len(lost)} of {len(promised)} acknowledged volumes are gone")
     expect(not refused, f"{len(refused)} volumes whose create was refused exist")
     bench.create()
-    # The next check deserves the machine's real disk.
-    bench.renew()
 
 
 @check("S12")
@@ -278,9 +276,8 @@ def _mounts(bench: Bench) -> list[str]:
 def _small_disk(bench: Bench) -> Path:
     """Give the plugin a fresh folder on a disk of 16 MiB, and return that disk as this process reaches it."""
     if bench.subject.disk == "{state}":
-        bench.hang_up()
-        bench.plugin.stop()
         bench.renew()
+        bench.spoil()
         bench.machine.boot()
         bench.plugin.state.mkdir()
         bench.machine.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(bench.plugin.state)])
