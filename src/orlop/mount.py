@@ -15,8 +15,8 @@ from typing import Protocol
 class Mount:
     """One mount: ``type`` and ``source`` as in mount(8), ``options`` in order.
 
-    A bind mount has type ``none`` and the option ``bind`` or ``rbind``. The option ``loop`` says that ``source`` is a file
-    which holds the filesystem.
+    A bind mount has type ``none`` and the option ``bind`` or ``rbind``. The option ``loop`` says that ``source`` is
+    a file which holds the filesystem.
     """
 
     type: str

@@ -1,8 +1,8 @@
 """What a kind of volume has to provide: `VolumeDriver`, four verbs over a `Volume`.
 
 A driver knows one kind of storage and nothing else. It is a function of the `Volume` it is given: it keeps no list of
-volumes, counts no users, takes no locks and makes no mounts. `orlop.volumes.service` does all that once for every driver, and
-promises in return:
+volumes, counts no users, takes no locks and makes no mounts. `orlop.volumes.service` does all that once for every
+driver, and promises in return:
 
 - verbs about one volume never overlap on this host, not even between the daemon and the command line;
 - ``create`` was recorded before it is called, and is called again after a crash until it succeeds or is undone;
@@ -26,9 +26,10 @@ Scope = Literal["local", "global"]
 class Volume:
     """A volume as its creator asked for it.
 
-    ``key`` names its storage: unique on this host among all volumes, those in the trash included. It is the name, unless a
-    removed volume of that name can still be restored (then ``name~2``, ...). Local drivers store under ``key``, so that a
-    new volume never meets old data; global drivers use ``name``, so that all hosts find the same thing.
+    ``key`` names its storage: unique on this host among all volumes, those in the trash included. It is the name,
+    unless a removed volume of that name can still be restored (then ``name~2``, ...). Local drivers store under
+    ``key``, so that a new volume never meets old data; global drivers use ``name``, so that all hosts find the same
+    thing.
     """
 
     name: str
@@ -50,9 +51,9 @@ class VolumeDriver(Protocol):
     """``global`` if every host that creates the name gets the same data."""
 
     def options(self) -> Mapping[str, str]:
-        """The options ``create`` knows, each with one line of help; unknown ones are refused before ``create`` is called.
+        """The options ``create`` knows, each with one line of help; ``*`` stands for any name.
 
-        The key ``*`` stands for any name.
+        Others are refused before ``create`` is called.
         """
 
     def create(self, volume: Volume) -> None:

@@ -1,0 +1,99 @@
+"""Configuration, and one host's services put together; the only module that names every driver."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from orlop.errors import Corrupt
+from orlop.kernel import processes
+from orlop.kernel.locks import Locks
+from orlop.kernel.mounter import KernelMounter
+from orlop.state import State
+from orlop.volumes import reconcile
+from orlop.volumes.driver import VolumeDriver
+from orlop.volumes.local import LocalDriver
+from orlop.volumes.memory import TmpfsDriver
+from orlop.volumes.secret import SecretDriver
+from orlop.volumes.service import Host, VolumeService
+
+DRIVERS = "orlop.volume_drivers"
+"""The entry point group of drivers from other packages: a callable that takes a folder of the driver's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Where this host's orlop keeps its things, and how patient it is (seconds)."""
+
+    root: Path = Path("/var/lib/orlop")
+    run: Path = Path("/run/orlop")
+    trash_grace: float = 86_400.0
+    hold_grace: float = 120.0
+    patience: float = 100.0
+    boot: str = ""
+    """The boot id; empty means the kernel's."""
+    step: Callable[[str], object] = str
+    """Called between two durable steps with the name of the place; tests kill the process there."""
+
+    @property
+    def state_file(self) -> Path:
+        """The SQLite file."""
+        return self.root / "state.db"
+
+
+def volumes(config: Config) -> VolumeService:
+    """The volumes that ``config`` speaks of; makes the folders that are missing.
+
+    Raises `Corrupt` if the state file is damaged; `rebuild` is the way out.
+    """
+    config.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    host = Host(config.boot or processes.boot_id(), time.time, config.step, config.hold_grace, config.trash_grace)
+    state, locks = State(config.state_file), Locks(config.root / "locks", config.patience)
+    return VolumeService(config.root, state, KernelMounter(), drivers(config), locks, host)
+
+
+def drivers(config: Config) -> Mapping[str, VolumeDriver]:
+    """Every volume driver there is, ours and those of other packages, by name; ours win."""
+    ours: dict[str, VolumeDriver] = {
+        "local": LocalDriver(config.root / "volumes"),
+        "tmpfs": TmpfsDriver(),
+        "secret": SecretDriver(config.run / "secrets"),
+    }
+    foreign = {entry.name: entry.load()(config.root / "drivers" / entry.name) for entry in entry_points(group=DRIVERS)}
+    return {**foreign, **ours}
+
+
+def rebuild(config: Config) -> tuple[Path | None, list[Path], list[Path]]:
+    """Set a damaged state file aside and make a new one from the definitions beside the data.
+
+    Returns where the old file went (None if it was sound), the definitions found, and those that make no sense.
+    """
+    try:
+        service = volumes(config)
+        service.state.check()
+        service.state.close()
+        aside = None
+    except Corrupt:
+        aside = _set_aside(config.state_file)
+    service = volumes(config)
+    found: list[Path] = []
+    unreadable: list[Path] = []
+    for path, row in reconcile.rebuild(service):
+        (unreadable if row is None else found).append(path)
+    for key in reconcile.look(service).mounted:
+        # Whatever is mounted was attached: the kernel decides whether it is still in use.
+        if service.state.by_key(key) is not None:
+            service.state.attach(key, service.host.boot)
+    service.state.close()
+    return aside, found, unreadable
+
+
+def _set_aside(state_file: Path) -> Path:
+    aside = state_file.with_suffix(f".damaged-{time.time_ns()}")
+    for suffix in ("-wal", "-shm"):
+        journal = state_file.with_name(state_file.name + suffix)
+        if journal.exists():
+            journal.rename(aside.with_name(aside.name + suffix))
+    state_file.rename(aside)
+    return aside

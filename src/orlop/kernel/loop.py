@@ -1,0 +1,95 @@
+"""Loop devices: a file as a block device, freed by the kernel itself when the last user has gone (loop(4)).
+
+Every device is made with the autoclear flag, so that no crash of ours can leak one.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CTL_GET_FREE, _SET_CAPACITY, _CONFIGURE = 0x4C82, 0x4C07, 0x4C0A
+_AUTOCLEAR, _DIRECT_IO = 4, 16
+_INFO64 = struct.Struct("=QQQQQIIII64s64s32s2Q")
+"""``struct loop_info64``: device, inode, rdevice, offset, sizelimit, number, encryption, flags, names, key, init."""
+_CONFIG = struct.Struct(f"=II{_INFO64.size}s8Q")
+"""``struct loop_config``: fd, block_size, info, reserved."""
+
+
+@contextmanager
+def attached(image: Path) -> Iterator[str]:
+    """A loop device for ``image``: the one it has, or a new one; it lives on while something mounted uses it.
+
+    A second device for the same file would let two filesystems write over each other, so one that exists is shared.
+    """
+    fd, device = _existing(image) or _new(image)
+    try:
+        yield device
+    finally:
+        os.close(fd)
+
+
+def refresh(image: Path) -> str | None:
+    """Tell the device of ``image`` that the file has grown; returns the device, None if it has none."""
+    existing = _existing(image)
+    if existing is None:
+        return None
+    fd, device = existing
+    try:
+        fcntl.ioctl(fd, _SET_CAPACITY)
+    finally:
+        os.close(fd)
+    return device
+
+
+def _existing(image: Path) -> tuple[int, str] | None:
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            if backing.read_text().rstrip("\n") != str(image.resolve()):
+                continue
+            device = f"/dev/{backing.parent.parent.name}"
+            fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # it was freed while we looked
+            continue
+        # Holding it open keeps it; now make sure that it is still the same file's.
+        if backing.exists() and backing.read_text().rstrip("\n") == str(image.resolve()):
+            return fd, device
+        os.close(fd)
+    return None
+
+
+def _new(image: Path) -> tuple[int, str]:
+    backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        while True:
+            with Path("/dev/loop-control").open("rb") as control:
+                number = fcntl.ioctl(control, _CTL_GET_FREE)
+            device = f"/dev/loop{number}"
+            fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                _configure(fd, backing, image)
+            except OSError as error:
+                os.close(fd)
+                if error.errno == errno.EBUSY:  # somebody was quicker
+                    continue
+                raise
+            return fd, device
+    finally:
+        os.close(backing)
+
+
+def _configure(device: int, backing: int, image: Path) -> None:
+    name = os.fsencode(image)[-63:]
+    for flags in (_AUTOCLEAR | _DIRECT_IO, _AUTOCLEAR):
+        info = _INFO64.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, name, b"", b"", 0, 0)
+        try:
+            fcntl.ioctl(device, _CONFIGURE, _CONFIG.pack(backing, 0, info, *[0] * 8))
+        except OSError as error:
+            # Not every filesystem under the image can read and write around the page cache.
+            if error.errno == errno.EINVAL and flags & _DIRECT_IO:
+                continue
+            raise
+        return

@@ -1,0 +1,260 @@
+"""Makes and unmakes mounts, and says who still sees them.
+
+Filesystems are mounted through a context (fsopen, fsconfig, fsmount), which tells in words why it refuses; binds
+are cloned with their attributes set before they become visible (open_tree, mount_setattr, move_mount), so a
+read-only bind is never writable for a moment.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from orlop.errors import InUse, Unavailable
+from orlop.kernel import loop, mountinfo
+from orlop.kernel import syscalls as sc
+from orlop.kernel.processes import command
+from orlop.mount import Mount
+
+_ATTRIBUTES = {
+    "ro": 0x1,
+    "nosuid": 0x2,
+    "nodev": 0x4,
+    "noexec": 0x8,
+    "noatime": 0x10,
+    "strictatime": 0x20,
+    "nodiratime": 0x80,
+}
+"""MOUNT_ATTR_* of linux/mount.h, by mount(8)'s words."""
+_ATIME = 0x70
+_PLAIN = frozenset(
+    {
+        "rw",
+        "suid",
+        "dev",
+        "exec",
+        "relatime",
+        "atime",
+        "diratime",
+        "bind",
+        "rbind",
+        "loop",
+        "defaults",
+        "auto",
+        "noauto",
+        "nofail",
+        "_netdev",
+    }
+)
+"""Words of mount(8) that ask for what is so anyway, or that are for mount(8) itself."""
+
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
+
+
+class KernelMounter:
+    """The kernel's `orlop.mount.Mounter`."""
+
+    def mount(self, mounts: Sequence[Mount], target: Path) -> None:
+        """See `Mounter.mount`."""
+        _make_bare(target)
+        made = 0
+        try:
+            for mount in mounts:
+                _mount_one(mount, target)
+                made += 1
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                for _ in range(made):
+                    sc.umount(target)
+                _remove_bare(target)
+            raise Unavailable(f"mount of {mounts[made].source!r} ({mounts[made].type}): {error.strerror}") from error
+
+    def unmount(self, target: Path) -> None:
+        """See `Mounter.unmount`."""
+        while _is_mount_point(target):
+            try:
+                sc.umount(target)
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    raise InUse(f"'{target}' is in use{_users_of(target)}") from error
+                # A mount whose server died cannot be asked; nothing in it can be lost any more.
+                sc.umount(target, sc.MNT_DETACH)
+        _remove_bare(target)
+
+    def mounted(self, target: Path) -> bool:
+        """See `Mounter.mounted`."""
+        try:
+            return sc.mount_root(target) is not None
+        except OSError:
+            return False
+
+    def holders(self, target: Path) -> Sequence[int]:
+        """See `Mounter.holders`.
+
+        The mount itself is seen wherever its folder is: in namespaces cloned from ours, and from the host if we run
+        in a plugin container. That is no use. Whether a mount is shared does not tell: containers' mounts are
+        slaves of ours.
+        """
+        top = _entry_at(target)
+        return [] if top is None else list(_seen_by(top, target.parent.stat()))
+
+
+def _mount_one(mount: Mount, target: Path) -> None:
+    if mount.is_bind:
+        flags = sc.AT_RECURSIVE if "rbind" in mount.options else 0
+        fd = sc.syscall(
+            sc.OPEN_TREE,
+            sc.AT_FDCWD,
+            os.fsencode(mount.source),
+            sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | flags,
+        )
+        with _closing(fd):
+            _set_attributes(fd, _split(mount.options)[0])
+            _move(fd, target)
+    elif "loop" in mount.options:
+        with loop.attached(Path(mount.source)) as device:
+            _mount_filesystem(mount, device, target)
+    else:
+        _mount_filesystem(mount, mount.source, target)
+
+
+def _mount_filesystem(mount: Mount, source: str, target: Path) -> None:
+    attributes, parameters = _split(mount.options)
+    context = sc.syscall(sc.FSOPEN, mount.type.encode(), sc.FSOPEN_CLOEXEC)
+    with _closing(context):
+        try:
+            _configure(context, source, parameters, read_only="ro" in mount.options)
+            fd = sc.syscall(sc.FSMOUNT, context, sc.FSMOUNT_CLOEXEC, attributes)
+        except OSError as error:
+            raise OSError(error.errno, _complaint(context) or error.strerror) from error
+        with _closing(fd):
+            _move(fd, target)
+
+
+def _configure(context: int, source: str, parameters: Sequence[str], *, read_only: bool) -> None:
+    sc.syscall(sc.FSCONFIG, context, sc.FSCONFIG_SET_STRING, b"source", os.fsencode(source), 0)
+    if read_only:
+        sc.syscall(sc.FSCONFIG, context, sc.FSCONFIG_SET_FLAG, b"ro", None, 0)
+    for parameter in parameters:
+        key, equals, value = parameter.partition("=")
+        kind = sc.FSCONFIG_SET_STRING if equals else sc.FSCONFIG_SET_FLAG
+        sc.syscall(sc.FSCONFIG, context, kind, key.encode(), value.encode() if equals else None, 0)
+    sc.syscall(sc.FSCONFIG, context, sc.FSCONFIG_CMD_CREATE, None, None, 0)
+
+
+def _complaint(context: int) -> str:
+    """What the kernel says about a context it refused: lines such as ``e xfs: unknown parameter``."""
+    lines = []
+    with contextlib.suppress(OSError):
+        while message := os.read(context, 4096):
+            lines.append(message.decode(errors="replace").strip().partition(" ")[2])
+    return "; ".join(lines)
+
+
+def _split(options: Sequence[str]) -> tuple[int, list[str]]:
+    """Attributes of the mount (as a bit mask) and parameters of the filesystem."""
+    attributes, parameters = 0, []
+    for option in options:
+        if option in _ATTRIBUTES:
+            attributes |= _ATTRIBUTES[option]
+        elif option not in _PLAIN:
+            parameters.append(option)
+    return attributes, parameters
+
+
+def _set_attributes(fd: int, attributes: int) -> None:
+    if attributes:
+        clear = _ATIME if attributes & _ATIME else 0
+        buffer = ctypes.create_string_buffer(struct.pack("=QQQQ", attributes, clear, 0, 0), 32)
+        sc.syscall(sc.MOUNT_SETATTR, fd, b"", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, buffer, 32)
+
+
+def _move(fd: int, target: Path) -> None:
+    sc.syscall(sc.MOVE_MOUNT, fd, b"", sc.AT_FDCWD, os.fsencode(target), sc.MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def _is_mount_point(target: Path) -> bool:
+    try:
+        return sc.mount_root(target) is not None
+    except FileNotFoundError:
+        return False
+    except OSError:  # dead, but there
+        return True
+
+
+def _make_bare(target: Path) -> None:
+    """An empty folder to mount on, immutable where the filesystem can: nothing may be written below an absent mount."""
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_mount_point(target):
+        _set_immutable(target, True)
+
+
+def _remove_bare(target: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        _set_immutable(target, False)
+        target.rmdir()
+
+
+def _set_immutable(folder: Path, on: bool) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with _closing(fd), contextlib.suppress(OSError):
+        (flags,) = struct.unpack("l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(8)))
+        wanted = flags | _IMMUTABLE if on else flags & ~_IMMUTABLE
+        if wanted != flags:
+            fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", wanted))
+
+
+def _entry_at(target: Path) -> mountinfo.Entry | None:
+    """The topmost mount at ``target``."""
+    found = None
+    for entry in mountinfo.ours():
+        if entry.target == str(target):
+            found = entry
+    return found
+
+
+def _seen_by(top: mountinfo.Entry, folder: os.stat_result) -> Iterator[int]:
+    for pid, text in mountinfo.namespaces():
+        if f" {top.device} " not in text:
+            continue
+        shown = (entry for entry in mountinfo.parse(text) if entry.shows(top))
+        if any(not _is_itself(pid, entry, folder) for entry in shown):
+            yield pid
+
+
+def _is_itself(pid: int, entry: mountinfo.Entry, folder: os.stat_result) -> bool:
+    """Whether ``entry`` of process ``pid``'s namespace is on the very folder where we mount."""
+    try:
+        found = Path(f"/proc/{pid}/root", entry.target.lstrip("/")).parent.stat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (folder.st_dev, folder.st_ino)
+
+
+def _users_of(target: Path) -> str:
+    """`` by sleep (123), ...``: the processes with open files or their working folder below ``target``."""
+    found = []
+    device = target.stat().st_dev
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if (
+                stat.S_ISDIR(link.stat().st_mode)
+                and link.stat().st_dev == device
+                and link.readlink().is_relative_to(target)
+            ):
+                pid = int(link.parent.name)
+                found.append(f"{command(pid)} ({pid})")
+    return " by " + ", ".join(found) if found else ""
+
+
+@contextlib.contextmanager
+def _closing(fd: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,149 @@
+"""A filesystem in a file: how ``size=`` volumes get a limit that holds and a ``df`` that is honest.
+
+The file's blocks are reserved when it is made (unless it is asked to be thin), so a full host disk can never break
+a write inside. XFS is chosen where it fits: it has reflinks, grows while mounted, and can be shut down at once.
+mkfs.xfs refuses less than 300 MiB; smaller volumes are ext4.
+"""
+
+import errno
+import os
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from orlop.errors import Invalid, NoSpace, Unavailable
+from orlop.kernel import loop
+
+LEAST = {"xfs": 300 << 20, "ext4": 1 << 20}
+"""The smallest size, in bytes, by filesystem (mkfs.xfs(8), mke2fs(8))."""
+
+
+def choose(fs: str | None, size: int) -> str:
+    """The filesystem for ``size`` bytes; raises `Invalid` where the wish ``fs`` does not fit."""
+    chosen = fs or ("xfs" if size >= LEAST["xfs"] else "ext4")
+    if chosen not in LEAST:
+        raise Invalid(f"option 'fs' is {chosen!r}; it can be {' or '.join(LEAST)}")
+    if size < LEAST[chosen]:
+        raise Invalid(f"option 'size' is less than the {LEAST[chosen] >> 20} MiB that {chosen} needs")
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """Owner and permissions of a new filesystem's root folder."""
+
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o755
+
+
+def make(image: Path, fs: str, size: int, root: Root, *, thin: bool) -> None:
+    """Make ``image``, complete or not at all; one that is there already is left alone."""
+    if image.exists():
+        return
+    new = image.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    try:
+        _allocate(new, size, thin=thin)
+        _FORMATS[fs](new, root)
+        _sync(new)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    new.rename(image)
+
+
+def kind(image: Path) -> str:
+    """Which filesystem is in ``image``, by its superblock."""
+    with image.open("rb") as file:
+        return "xfs" if file.read(4) == b"XFSB" else "ext4"
+
+
+def resize(image: Path, size: int, mountpoint: Path | None, *, thin: bool) -> None:
+    """Make the file ``size`` bytes long, and its filesystem fill it as soon as it is mounted; it never shrinks.
+
+    A file beside the image remembers that the filesystem has yet to follow, so a crash in between is made good by
+    the next call.
+    """
+    pending = image.with_suffix(".grow")
+    if image.stat().st_size < size:
+        pending.touch()
+        _allocate(image, size, thin=thin)
+    if mountpoint is not None and pending.exists():
+        _fill(image, mountpoint)
+        pending.unlink()
+
+
+def _fill(image: Path, mountpoint: Path) -> None:
+    device = loop.refresh(image)
+    if device is None:
+        raise Unavailable(f"'{image}' is not on a loop device")
+    if kind(image) == "xfs":
+        _run("xfs_growfs", "-d", str(mountpoint))
+    else:
+        _run("resize2fs", device)
+
+
+def _allocate(image: Path, size: int, *, thin: bool) -> None:
+    fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    length = os.fstat(fd).st_size
+    try:
+        if thin:
+            os.ftruncate(fd, size)
+        else:
+            os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        with suppress(OSError):
+            os.ftruncate(fd, length)
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise NoSpace(
+                f"no room for {size} bytes beside '{image}'; ask for less, or thin=true to reserve nothing"
+            ) from error
+        raise Unavailable(f"'{image}': {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+# Neither may discard blocks: that would give the reserved ones back.
+
+
+def _make_xfs(image: Path, root: Root) -> None:
+    _run("mkfs.xfs", "-q", "-f", "-K", "-m", "reflink=1", str(image))
+    commands = (
+        "sb 0",
+        "addr rootino",
+        f"write core.mode 04{root.mode:04o}",
+        f"write core.uid {root.uid}",
+        f"write core.gid {root.gid}",
+    )
+    _run("xfs_db", "-x", *(word for command in commands for word in ("-c", command)), str(image))
+
+
+def _make_ext4(image: Path, root: Root) -> None:
+    features = f"nodiscard,lazy_itable_init=0,lazy_journal_init=0,root_owner={root.uid}:{root.gid}"
+    _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", features, str(image))
+    # A volume is filled from the image only while it is empty, and databases insist on an empty folder.
+    commands = f"rmdir lost+found\nset_inode_field / mode 04{root.mode:04o}\n"
+    _run("debugfs", "-w", "-f", "-", str(image), text=commands)
+
+
+_FORMATS = {"xfs": _make_xfs, "ext4": _make_ext4}
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _run(*argv: str, text: str = "") -> None:
+    environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(argv, env=environment, input=text, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise Unavailable(f"size= volumes need the program {argv[0]!r}; install e2fsprogs and xfsprogs") from error
+    if done.returncode:
+        raise Unavailable(f"{argv[0]} {argv[-1]}: {done.stderr.strip() or done.stdout.strip()}")

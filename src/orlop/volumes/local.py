@@ -1,0 +1,191 @@
+"""Volumes on this host: the driver ``local``, in four forms that the options choose.
+
+(none)                  a folder of orlop's own
+size=10g [fs= thin=]    a filesystem of its own in a file: the limit holds, df is honest, it can grow
+mountpoint=/srv/data    a folder of yours, which outlives ``volume rm`` (as Local Persist has it)
+type= device= o=        whatever mount(8) can mount, as Docker's local driver has it
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orlop.errors import Invalid, Unavailable
+from orlop.mount import Mount
+from orlop.volumes import image, references
+from orlop.volumes.driver import Scope, Volume
+from orlop.volumes.options import capacity, flag, mode, number
+
+_DOCKER = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
+"""What each of Docker's own options needs beside it (moby, volume/local)."""
+_PASSWORDS = ("password", "pass", "password2")
+
+
+class LocalDriver:
+    """Folders and files below ``root``, one folder for each volume."""
+
+    scope: Scope = "local"
+
+    def __init__(self, root: Path):
+        """``root`` holds a folder for each volume, named by its key."""
+        self._root = root
+
+    def options(self) -> Mapping[str, str]:
+        """See `VolumeDriver.options`."""
+        return {
+            "size": "most bytes it may hold, such as 10g: the volume becomes a filesystem of its own",
+            "fs": "with size: xfs or ext4 (default: xfs from 300 MiB up)",
+            "thin": "with size: true to reserve no space on the host (default false)",
+            "uid": "owner of its root (default 0)",
+            "gid": "group of its root (default 0)",
+            "mode": "permissions of its root, in octal (default 0755)",
+            "mountpoint": "a folder of yours to use instead, made if missing and kept by rm",
+            "type": "type of filesystem, as for mount -t",
+            "device": "what to mount, as for mount",
+            "o": "mount options, as for mount -o; a password is given as password=file:PATH or env:NAME",
+        }
+
+    def create(self, volume: Volume) -> None:
+        """See `VolumeDriver.create`."""
+        _check(volume)
+        if "device" in volume.options:
+            return
+        if "mountpoint" in volume.options:
+            Path(volume.options["mountpoint"]).mkdir(parents=True, exist_ok=True)
+            return
+        folder = self._root / volume.key
+        folder.mkdir(mode=0o700, exist_ok=True)
+        size = capacity(volume)
+        if size is None:
+            _make_root(folder / "_data", volume)
+        else:
+            fs = image.choose(volume.options.get("fs"), size)
+            image.make(folder / "image", fs, size, _root(volume), thin=flag(volume, "thin"))
+
+    def remove(self, volume: Volume) -> None:
+        """See `VolumeDriver.remove`. A folder of yours, and what was mounted, is not touched."""
+        folder = self._root / volume.key
+        for name in ("_data", "_data.new"):
+            _delete(folder / name)
+        for name in ("image", "image.new", "image.grow"):
+            (folder / name).unlink(missing_ok=True)
+
+    def attach(self, volume: Volume) -> Sequence[Mount]:
+        """See `VolumeDriver.attach`."""
+        options, folder = volume.options, self._root / volume.key
+        if "device" in options:
+            return [_as_docker(volume)]
+        if "mountpoint" in options:
+            return [Mount.bind(Path(options["mountpoint"]))]
+        size = capacity(volume)
+        if size is None:
+            return [Mount.bind(folder / "_data")]
+        return [Mount(image.kind(folder / "image"), str(folder / "image"), ("loop",))]
+
+    def detach(self, volume: Volume) -> None:
+        """Nothing to undo: loop devices free themselves."""
+
+    def resize(self, volume: Volume, mountpoint: Path | None) -> None:
+        """See `orlop.volumes.driver.Resizable`: a ``size=`` volume grows, also while it is mounted."""
+        size = capacity(volume)
+        if size is None:
+            return
+        file = self._root / volume.key / "image"
+        if not file.exists():
+            raise Invalid(f"volume {volume.name!r} has no size limit that could change; create a new one with size=")
+        if file.stat().st_size > size:
+            raise Invalid(f"volume {volume.name!r} is larger than that; a volume can grow, not shrink")
+        image.resize(file, size, mountpoint, thin=flag(volume, "thin"))
+
+    def usage(self, volume: Volume, mountpoint: Path | None) -> int:
+        """See `orlop.volumes.driver.Measured`. What was mounted from elsewhere takes nothing here."""
+        del mountpoint  # blocks are counted where they are, mounted or not
+        if "device" in volume.options:
+            return 0
+        size = capacity(volume)
+        if size is not None:
+            return (self._root / volume.key / "image").stat().st_blocks * 512
+        return _occupied(Path(volume.options.get("mountpoint", self._root / volume.key / "_data")))
+
+
+def _check(volume: Volume) -> None:
+    """Raises `Invalid` for options that contradict each other or themselves."""
+    options = volume.options
+    _check_form(options)
+    number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0), flag(volume, "thin")
+    size = capacity(volume)
+    if size is not None:
+        image.choose(options.get("fs"), size)
+    if "mountpoint" in options:
+        _check_path(options["mountpoint"])
+    for word in options.get("o", "").split(","):
+        key, _, value = word.partition("=")
+        if key in _PASSWORDS:
+            references.check(key, value)
+
+
+def _check_form(options: Mapping[str, str]) -> None:
+    for other in (other for name, needed in _DOCKER.items() if name in options for other in needed):
+        if other not in options:
+            raise Invalid(f'missing required option: "{other}"')
+    forms = [name for name in ("size", "mountpoint", "device") if name in options]
+    if len(forms) > 1:
+        raise Invalid(f"options {forms[0]!r} and {forms[1]!r} exclude each other")
+    if not {"fs", "thin"}.isdisjoint(options) and "size" not in options:
+        raise Invalid("options 'fs' and 'thin' need 'size'")
+    if not {"uid", "gid", "mode"}.isdisjoint(options) and forms not in ([], ["size"]):
+        raise Invalid(f"options 'uid', 'gid' and 'mode' do not go with {forms[0]!r}")
+
+
+def _check_path(text: str) -> None:
+    if not text.startswith("/") or ".." in Path(text).parts or Path(text) == Path("/"):
+        raise Invalid(f"option 'mountpoint' is {text!r}; it must be an absolute path without '..'")
+
+
+def _as_docker(volume: Volume) -> Mount:
+    options = volume.options
+    words = tuple(_with_secret(word) for word in options.get("o", "").split(",") if word)
+    if {"bind", "rbind"} & set(words) and not Path(options["device"]).exists():
+        raise Unavailable(f"'{options['device']}', the device of volume {volume.name!r}: no such file or directory")
+    return Mount(options["type"], options["device"], words)
+
+
+def _with_secret(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if equals and key in _PASSWORDS:
+        return f"{key}={references.resolve(key, value).decode(errors='surrogateescape').rstrip()}"
+    return word
+
+
+def _root(volume: Volume) -> image.Root:
+    return image.Root(number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0o755))
+
+
+def _make_root(folder: Path, volume: Volume) -> None:
+    """Made under another name first: one that is there has its owner, and what its users changed since stays."""
+    if folder.exists():
+        return
+    new, root = folder.with_suffix(".new"), _root(volume)
+    new.mkdir(exist_ok=True)
+    os.chown(new, root.uid, root.gid)
+    new.chmod(root.mode)
+    new.rename(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Never through a mount, wherever it came from: another filesystem's files are not ours to delete."""
+    done = subprocess.run(["rm", "-rf", "--one-file-system", "--", str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        raise Unavailable(f"'{folder}' could not be deleted: {done.stderr.strip()}")
+
+
+def _occupied(folder: Path) -> int:
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118 - Path costs 10x
+            except FileNotFoundError:
+                continue
+    return total

@@ -1,0 +1,62 @@
+"""Reading a volume's options: nothing unknown, nothing ill-formed, and an error that says what was meant."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from orlop.errors import Invalid
+from orlop.grammar import size
+from orlop.volumes.driver import Volume
+
+
+def refuse_unknown(options: Mapping[str, str], known: Iterable[str], driver: str) -> None:
+    """Raises `Invalid` for an option that is not ``known``, with the nearest that is; ``*`` knows all."""
+    names = list(known)
+    for name in options:
+        if name not in names and "*" not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it knows {', '.join(sorted(names)) or 'none'}"
+            raise Invalid(f"unknown option {name!r} for driver {driver!r}{hint}")
+
+
+def number(volume: Volume, name: str, default: int, base: int = 10) -> int:
+    """Option ``name`` as a number that is not negative."""
+    text = volume.options.get(name)
+    if text is None:
+        return default
+    try:
+        value = int(text, base)
+    except ValueError:
+        value = -1
+    if value < 0:
+        kind = "an octal mode such as 0755" if base == 8 else "a number"
+        raise Invalid(f"option {name!r} of volume {volume.name!r} is {text!r}, which is not {kind}")
+    return value
+
+
+def mode(volume: Volume, name: str, default: int) -> int:
+    """Option ``name`` as permission bits, written in octal."""
+    bits = number(volume, name, default, base=8)
+    if bits > 0o7777:
+        raise Invalid(f"option {name!r} of volume {volume.name!r} is {volume.options[name]!r}, which is no file mode")
+    return bits
+
+
+def capacity(volume: Volume, name: str = "size") -> int | None:
+    """Option ``name`` in bytes, written as ``64m``, ``10g``, ...; None where it is not given."""
+    text = volume.options.get(name)
+    if text is None:
+        return None
+    bytes_ = size(text)
+    if bytes_ <= 0:
+        raise Invalid(f"option {name!r} of volume {volume.name!r} must be more than nothing")
+    return bytes_
+
+
+def flag(volume: Volume, name: str) -> bool:
+    """Option ``name`` as yes or no; no where it is not given."""
+    text = volume.options.get(name, "false").lower()
+    if text in ("true", "1", "yes", ""):
+        return True
+    if text in ("false", "0", "no"):
+        return False
+    raise Invalid(f"option {name!r} of volume {volume.name!r} is {text!r}, which is neither true nor false")

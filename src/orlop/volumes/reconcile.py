@@ -1,0 +1,130 @@
+"""Makes true again what a crash, a killed engine or a reboot left half true.
+
+`decide` is a pure function from what was found to a list of actions, which can be shown (``orlop system check``);
+`carry_out` does one of them. The kernel's view is the truth, recorded holds are a hint.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from orlop.errors import OrlopError
+from orlop.kernel import mountinfo
+from orlop.state import Row
+from orlop.volumes import definitions
+from orlop.volumes.service import VolumeService
+
+_log = logging.getLogger(__name__)
+
+Verb = Literal["finish", "settle", "unmount", "purge", "forget"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found on this host at ``now``."""
+
+    boot: str
+    now: float
+    trash_grace: float
+    unfinished: Sequence[Row]
+    attached: Mapping[str, str]
+    """The keys that are attached, with the boot in which that happened."""
+    mounted: frozenset[str]
+    """The keys at whose place something is mounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do about the storage ``key``, and why."""
+
+    verb: Verb
+    key: str
+    why: str
+
+
+def look(service: VolumeService) -> Facts:
+    """Gather the facts; changes nothing and asks no backend."""
+    mounts = str(service.folder.parent / "mounts") + "/"
+    mounted = {entry.target[len(mounts) :] for entry in mountinfo.ours() if entry.target.startswith(mounts)}
+    host = service.host
+    return Facts(
+        host.boot,
+        host.now(),
+        host.trash_grace,
+        service.state.unfinished(),
+        service.state.attached(),
+        frozenset(mounted),
+    )
+
+
+def decide(facts: Facts) -> list[Action]:
+    """What to do about ``facts``; nothing on a host where all is well."""
+    return [*_unfinished(facts), *_attached(facts), *_orphans(facts)]
+
+
+def carry_out(service: VolumeService, action: Action) -> None:
+    """Do ``action``, if it is still needed; raises `OrlopError` where it cannot be done now."""
+    row = service.state.by_key(action.key)
+    if row is None:
+        service.mounter.unmount(service.folder.parent / "mounts" / action.key)
+    elif action.verb == "purge":
+        service.purge(row)
+    else:
+        with service.locked(row) as current:
+            if current is not None:
+                _work_on(service, action.verb, current)
+
+
+def reconcile(service: VolumeService) -> list[Action]:
+    """Look, decide, do: returns what was done. What cannot be done now is logged and stays for the next time."""
+    done = []
+    for action in decide(look(service)):
+        try:
+            carry_out(service, action)
+        except OrlopError as error:
+            _log.warning("%s of %s must wait: %s", action.verb, action.key, error)
+        else:
+            done.append(action)
+    return done
+
+
+def _unfinished(facts: Facts) -> Iterator[Action]:
+    for row in facts.unfinished:
+        if row.phase == "creating":
+            yield Action("finish", row.key, "its creation was interrupted")
+        elif row.phase == "removing":
+            yield Action("purge", row.key, "its removal was interrupted")
+        elif facts.now - (row.removed or 0) >= facts.trash_grace:
+            yield Action("purge", row.key, "it was removed and the time to restore it is over")
+
+
+def _attached(facts: Facts) -> Iterator[Action]:
+    for key, boot in facts.attached.items():
+        if boot != facts.boot:
+            yield Action("forget", key, "it was attached before the host was started anew")
+        else:
+            yield Action("settle", key, "it is attached; detached if nobody uses it")
+
+
+def _orphans(facts: Facts) -> Iterator[Action]:
+    for key in sorted(facts.mounted - facts.attached.keys()):
+        yield Action("unmount", key, "something is mounted that no volume has attached")
+
+
+def _work_on(service: VolumeService, verb: Verb, row: Row) -> None:
+    if verb == "finish" and row.phase == "creating":
+        service.finish(row)
+    elif verb in ("settle", "forget"):
+        service.settle(row)
+    elif verb == "unmount" and not service.state.is_attached(row.key):
+        service.mounter.unmount(service.path(row))
+
+
+def rebuild(service: VolumeService) -> Iterator[tuple[Path, Row | None]]:
+    """Fill an empty state file from the definitions beside the data; yields each, None where one is unreadable."""
+    for path, row in definitions.read(service.folder):
+        if row is not None:
+            service.state.adopt(row)
+        yield path, row
