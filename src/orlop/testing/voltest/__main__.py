@@ -19,21 +19,26 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyError as error:
         parser.error(str(error.args[0]))
 
-    with Bench(_subject(arguments), arguments.socket, arguments.kills) as bench:
-        results = [_run(one, bench, quiet=arguments.format == "json") for one in chosen]
-    print(
-        report.as_json(bench.subject.name, results)
-        if arguments.format == "json"
-        else "\n" + report.totals(results)
-    )
+    try:
+        with Bench(_subject(arguments), arguments.socket, arguments.kills) as bench:
+            results = _run(chosen, bench, quiet=arguments.format == "json")
+    except checks.Failed as failure:
+        parser.error(str(failure))
+    as_json = arguments.format == "json"
+    print(report.as_json(bench.subject.name, results) if as_json else f"\n{report.totals(results)}")
     return int(any(result.outcome == "FAIL" for result in results))
 
 
-def _run(one: checks.Check, bench: Bench, *, quiet: bool) -> checks.Result:
-    result = checks.run(one, bench)
-    if not quiet:
-        print(report.line(result), flush=True)
-    return result
+def _run(chosen: Sequence[checks.Check], bench: Bench, *, quiet: bool) -> list[checks.Result]:
+    """Run the checks, and print each as it ends unless ``quiet``; raises `Failed` if the plugin does not even start."""
+    if bench.controlled:
+        bench.prepare("control")
+    results = []
+    for one in chosen:
+        results.append(checks.run(one, bench))
+        if not quiet:
+            print(report.line(results[-1]), flush=True)
+    return results
 
 
 def _subject(arguments: argparse.Namespace) -> subject.Subject:
@@ -54,19 +59,11 @@ def _subject(arguments: argparse.Namespace) -> subject.Subject:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("voltest", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "--subject", choices=("orlop", "local", "rclone", "buttervolume"), help="one that is known"
-    )
-    which.add_argument(
-        "--plugin-cmd", help="what runs a plugin in the foreground, with {socket} and {state} in it"
-    )
-    which.add_argument(
-        "--socket", type=Path, help="of a plugin that runs already: nothing but calls is tried"
-    )
+    which.add_argument("--subject", choices=("orlop", "local", "rclone", "buttervolume"), help="one that is known")
+    which.add_argument("--plugin-cmd", help="what runs a plugin in the foreground, with {socket} and {state} in it")
+    which.add_argument("--socket", type=Path, help="of a plugin that runs already: nothing but calls is tried")
     parser.add_argument("--program", type=Path, help="where the subject's program is, if not in PATH")
-    parser.add_argument(
-        "--opt", action="append", default=[], metavar="KEY=VALUE", help="for every volume created"
-    )
+    parser.add_argument("--opt", action="append", default=[], metavar="KEY=VALUE", help="for every volume created")
     parser.add_argument("--only", default="", metavar="ID,...", help="these checks or groups: I5,S")
     parser.add_argument("--kills", type=int, default=30, help="how often S9 kills (30)")
     parser.add_argument("--format", choices=("table", "json"), default="table")

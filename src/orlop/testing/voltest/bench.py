@@ -1,4 +1,4 @@
-"""What a check works with: a plugin, if need be an engine, both on a machine of their own, and names nobody used yet."""
+"""What a check works with: a plugin and, if need be, an engine on a machine of their own, and names nobody used yet."""
 
 import http.client
 import os
@@ -62,9 +62,7 @@ class Bench:
         if not self.controlled and not self._socket and needs != "engine":
             not_applicable("part of dockerd: there is no socket")
         if self._socket:
-            return (
-                None if needs == "wire" else not_applicable("only a socket was given: nothing may be stopped")
-            )
+            return None if needs == "wire" else not_applicable("only a socket was given: nothing may be stopped")
         if not self.machine.running:
             self.machine.boot()
         if self.controlled and not self.plugin.running:
@@ -258,14 +256,13 @@ class Bench:
     def container(self, volume: str, *flags: str, at: str = "/data") -> str:
         """Start a container that has the volume and does nothing; returns its id."""
         # Killed at once: an init that ignores SIGTERM costs ten seconds at every stop.
-        words = ("run", "-d", "--net=none", "--stop-signal=KILL", "-v", f"{volume}:{at}", *flags)
-        return self.docker(*words, self.image, "sleep", "600")
+        return self.docker(
+            "run", "-d", "--stop-signal=KILL", *self._with(volume, at), *flags, self.image, "sleep", "600"
+        )
 
     def once(self, volume: str, script: str, at: str = "/data") -> str:
         """Run a shell script in a container of its own that has the volume; returns what it wrote."""
-        return self.docker(
-            "run", "--rm", "--net=none", "-v", f"{volume}:{at}", self.image, "sh", "-ec", script
-        )
+        return self.docker("run", "--rm", *self._with(volume, at), self.image, "sh", "-ec", script)
 
     def inside(self, container: str, script: str) -> str:
         """Run a shell script in a running container; returns what it wrote."""
@@ -285,6 +282,10 @@ class Bench:
     def drop(self, *containers: str) -> None:
         """Stop and remove containers."""
         self.docker("rm", "-f", *containers)
+
+    def _with(self, volume: str, at: str) -> tuple[str, ...]:
+        # The driver is named because Docker makes a local volume of any name that the plugin does not know.
+        return "--net=none", f"--volume-driver={self.subject.docker_name}", "-v", f"{volume}:{at}"
 
     def _new_machine(self) -> None:
         self._spoiled = False

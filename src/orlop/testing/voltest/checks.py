@@ -1,7 +1,7 @@
 """What a check is, which there are, and how one ends.
 
-A check is a function that takes a `Bench`, registered with its id; its name read as a sentence is its title. It returns if
-what it names was seen. `expect` ends it with what was seen instead; `not_applicable` with the reason.
+A check is a function that takes a `Bench`, registered with its id; its name read as a sentence is its title. It returns
+if what it names was seen. `expect` ends it with what was seen instead; `not_applicable` with the reason.
 """
 
 import http.client
@@ -54,9 +54,6 @@ class Result:
     seconds: float
 
 
-_PASS: Outcome = "pass"
-_FAIL: Outcome = "FAIL"
-_NOT_APPLICABLE: Outcome = "n/a"
 _ABOUT_THE_SUBJECT = (
     Failed,
     OrlopError,
@@ -69,9 +66,7 @@ _ABOUT_THE_SUBJECT = (
 _registry: dict[str, Check] = {}
 
 
-def check(
-    identity: str, needs: Needs = "wire"
-) -> "Callable[[Callable[[Bench], None]], Callable[[Bench], None]]":
+def check(identity: str, needs: Needs = "wire") -> "Callable[[Callable[[Bench], None]], Callable[[Bench], None]]":
     """Register the decorated function as the check ``identity``."""
 
     def register(function: "Callable[[Bench], None]") -> "Callable[[Bench], None]":
@@ -97,7 +92,7 @@ def select(ids: Iterable[str]) -> list[Check]:
     wanted, known = set(ids), all_checks()
     unknown = wanted - {one.id for one in known} - {one.id[0] for one in known}
     if unknown:
-        raise KeyError(f"no check '{sorted(unknown)[0]}'")
+        raise KeyError(f"no check '{min(unknown)}'")
     return [one for one in known if not wanted or {one.id, one.id[0]} & wanted]
 
 
@@ -118,14 +113,15 @@ def run(one: Check, bench: "Bench") -> Result:
     try:
         bench.prepare(one.needs)
         one.function(bench)
-        outcome, seen = _PASS, ""
+        outcome: Outcome = "pass"
+        seen = ""
     except NotApplicable as reason:
-        outcome, seen = _NOT_APPLICABLE, str(reason)
+        outcome, seen = "n/a", str(reason)
     except subprocess.CalledProcessError as error:
-        outcome, seen = _FAIL, f"{_command(error)}: {error.stderr or error.stdout or error}"
+        outcome, seen = "FAIL", f"{_command(error)}: {error.stderr or error.stdout or error}"
     except _ABOUT_THE_SUBJECT as error:
-        outcome, seen = _FAIL, str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
-    bench.tidy(failed=outcome == _FAIL)
+        outcome, seen = "FAIL", str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+    bench.tidy(failed=outcome == "FAIL")
     return Result(one, outcome, _one_line(seen), time.monotonic() - start)
 
 

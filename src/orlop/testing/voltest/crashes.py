@@ -42,8 +42,8 @@ class Ledger:
         listed = set(bench.wire.names())
         self._settle_the_cut_off(bench, listed)
         lost, back = self.holders.keys() - listed, self.gone & listed
-        expect(not lost, f"created, acknowledged, and gone after a kill: {sorted(lost)[0] if lost else ''}")
-        expect(not back, f"removed, acknowledged, and back after a kill: {sorted(back)[0] if back else ''}")
+        expect(not lost, f"created, acknowledged, and gone after a kill: {', '.join(lost)}")
+        expect(not back, f"removed, acknowledged, and back after a kill: {', '.join(back)}")
         for name, mountpoint in self.mountpoints.items():
             _expect_soon(bench, mountpoint, name)
 

@@ -40,7 +40,7 @@ def a_created_volume_is_listed_and_inspected(bench: Bench) -> None:
 
 @check("D2", needs="engine")
 def text_written_in_one_container_is_read_in_the_next(bench: Bench) -> None:
-    """What a container wrote is there after the container has gone, for one that names the volume the first time too."""
+    """What a container wrote is there for another one after the first has gone."""
     volume = bench.volume()
 
     bench.once(volume, "echo hello > /data/text")
@@ -105,7 +105,8 @@ def files_are_synced_and_replaced_by_rename(bench: Bench) -> None:
         os.close(descriptor)
 
         expect((folder / "file").read_text() == "new", "the old content is there after the rename")
-        expect(os.listdir(folder) == ["file"], f"the folder holds {os.listdir(folder)}")
+        names = [path.name for path in folder.iterdir()]
+        expect(names == ["file"], f"the folder holds {names}")
 
 
 @check("D7", needs="engine")
@@ -145,7 +146,7 @@ def shared_memory_maps_are_the_file(bench: Bench) -> None:
 
 @check("D10", needs="engine")
 def locks_exclude(bench: Bench) -> None:
-    """flock and POSIX locks of one user keep another out, also when both come from different containers."""
+    """Locks (flock and POSIX) of one user keep another out, also when both come from different containers."""
     volume = bench.volume()
     with _container(bench, volume) as one, _container(bench, volume) as two:
         (_root(bench, one) / "file").write_text("")
@@ -166,7 +167,7 @@ def locks_exclude(bench: Bench) -> None:
 
 @check("D11", needs="engine")
 def owners_and_modes_are_kept(bench: Bench) -> None:
-    """User, group, mode and times are what was set, also for a user who is not root, and root stays able to change them."""
+    """User, group, mode with its special bits, and times are what root set: databases refuse to start otherwise."""
     with _folder(bench) as folder:
         file = folder / "file"
         file.write_text("")
@@ -195,7 +196,7 @@ def one_container_reads_what_another_writes(bench: Bench) -> None:
 
 @check("D13", needs="engine")
 def a_new_volume_takes_the_images_files(bench: Bench) -> None:
-    """Mounted over a folder of the image, an empty volume gets its files, owners, modes and links; ``nocopy`` prevents it."""
+    """Over a folder of the image, an empty volume gets its files, owners, modes and links; with ``nocopy`` it stays so."""
     volume, other = bench.volume(), bench.volume()
 
     found = bench.once(volume, _DESCRIBE, at=image.SEED)
@@ -230,8 +231,7 @@ def a_thousand_files_are_all_there(bench: Bench) -> None:
 
     bench.once(
         volume,
-        "for d in 0 1 2 3 4 5 6 7 8 9; do mkdir /data/$d; for f in $(seq 100); do "
-        "echo $d-$f > /data/$d/$f; done; done",
+        "for d in 0 1 2 3 4 5 6 7 8 9; do mkdir /data/$d; for f in $(seq 100); do echo $d-$f > /data/$d/$f; done; done",
     )
 
     found = bench.once(volume, "find /data -type f | wc -l; cat /data/*/* | sort -u | wc -l").split()
@@ -272,7 +272,5 @@ def _is_locked(file: IO[str]) -> bool:
 
 def _is_locked_for_another_process(file: Path) -> bool:
     script = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(file)], check=False, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(file)], check=False, capture_output=True, text=True)
     return "BlockingIOError" in done.stderr

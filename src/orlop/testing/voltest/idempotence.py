@@ -136,15 +136,13 @@ def a_mount_whose_answer_was_lost_can_be_asked_again(bench: Bench) -> None:
 
     bench.write(mountpoint, "after", "data")
     bench.unmount(name, holder)
-    bench.wire.unmount(
-        name, holder
-    )  # of the mount whose answer was lost; whether it counted is the plugin's business
+    bench.wire.unmount(name, holder)  # of the mount whose answer was lost; whether it counted is the plugin's business
     expect((answer := bench.wire.remove(name)).ok, f"remove after both unmounts: {answer}")
 
 
 @check("I9")
 def podmans_one_id_may_mount_again(bench: Bench) -> None:
-    """Podman uses one ID for everything, and after a crash mounts again without an Unmount: one Unmount then frees it."""
+    """Podman has one ID for all mounts, and after a crash mounts again with no Unmount: one Unmount then frees it."""
     name = bench.create()
     with bench.dial(PODMAN) as wire:
         first, second = wire.mount(name, PODMAN_ID), wire.mount(name, PODMAN_ID)

@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from orlop.testing.voltest.bench import Bench
 from orlop.testing.voltest.checks import check, expect, not_applicable
@@ -19,7 +20,7 @@ _BAD_NAMES = ("../../escape", "..", ".", "a/b", "/absolute", "line\nbreak", "nul
 
 @check("P1")
 def activation_says_volume_driver(bench: Bench) -> None:
-    """The handshake, sent with no body, is answered with VolumeDriver, to Docker and to Podman; else no engine takes it."""
+    """The handshake, which has no body, is answered with VolumeDriver to Docker and to Podman; or nothing works."""
     for dialect in (DOCKER, PODMAN):
         with bench.dial(dialect) as wire:
             answer = wire.activate()
@@ -28,7 +29,7 @@ def activation_says_volume_driver(bench: Bench) -> None:
 
 @check("P2")
 def requests_are_understood_as_engines_send_them(bench: Bench) -> None:
-    """A volume's whole life works without Content-Type, with an empty Host, a newline after the JSON, and Podman's way."""
+    """A volume's life works without Content-Type, with an empty Host, a newline after the JSON, and in Podman's way."""
     for dialect in (DOCKER, PODMAN):
         name, holder = bench.name(), bench.holder()
         with bench.dial(dialect) as wire:
@@ -46,7 +47,7 @@ def requests_are_understood_as_engines_send_them(bench: Bench) -> None:
 
 @check("P3")
 def an_empty_body_is_an_error_and_changes_nothing(bench: Bench) -> None:
-    """dockerd repeats a call whose connection broke with no body: success would make or mount a volume called nothing."""
+    """A call whose connection broke is repeated with no body: success would make or mount a volume called nothing."""
     bench.create()
     before = bench.wire.names()
 
@@ -151,17 +152,13 @@ def a_mount_that_hangs_holds_up_nobody_else(bench: Bench) -> None:
 
 @check("P12", needs="control")
 def get_and_list_do_not_wait_for_the_backend(bench: Bench) -> None:
-    """Docker asks Get before everything, and forgets labels where it fails: it is answered from memory, in milliseconds."""
+    """Docker asks Get before everything, and forgets labels where it fails: it is answered at once, from memory."""
     name = bench.create_on_backend()
     with bench.backend_hangs():
-        times = []
-        for _ in range(20):
-            start = time.monotonic()
-            answer = bench.wire.get(name)
-            expect(answer.ok and name in bench.wire.names(), f"get while the backend hangs: {answer}")
-            times.append((time.monotonic() - start) / 2)
+        with bench.dial(timeout=5) as wire:
+            times = [_seconds_of_get_and_list(wire, name) for _ in range(20)]
 
-    median = statistics.median(times) * 1000
+    median = statistics.median(times) * 1000 / 2
     expect(median < 10, f"get and list take {median:.1f} ms while the backend hangs")
 
 
@@ -176,7 +173,7 @@ def capabilities_say_a_scope(bench: Bench) -> None:
 
 @check("P14")
 def a_creation_time_is_rfc3339_and_stays(bench: Bench) -> None:
-    """``CreatedAt`` parses, is the same in Get and List, and does not move when the volume is used or the plugin restarts."""
+    """For a ``CreatedAt`` that it cannot parse dockerd believes that the volume does not exist; and birthdays stay."""
     name, holder = bench.create(), bench.holder()
     created = _created(bench.wire.get(name))
     if not created:
@@ -195,6 +192,13 @@ def a_creation_time_is_rfc3339_and_stays(bench: Bench) -> None:
     expect(listed[name] in (None, created), f"get says {created}, list says {listed[name]}")
 
 
+def _seconds_of_get_and_list(wire: Wire, name: str) -> float:
+    start = time.monotonic()
+    answer = wire.get(name)
+    expect(answer.ok and name in wire.names(), f"get while the backend hangs: {answer}")
+    return time.monotonic() - start
+
+
 def _created(answer: Answer) -> str:
     return str(answer.json.get("Volume", {}).get("CreatedAt") or "")
 
@@ -204,10 +208,8 @@ def _in_background(call: Callable[[Wire], Answer], bench: Bench) -> threading.Th
 
     def run() -> None:
         with bench.dial(timeout=60) as wire:
-            try:
+            with suppress(OSError):
                 call(wire)
-            except OSError:
-                pass
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -221,10 +223,8 @@ def _slowest(calls: list[Callable[[Wire], Answer]], bench: Bench) -> float:
     def run(call: Callable[[Wire], Answer]) -> None:
         start = time.monotonic()
         with bench.dial(timeout=5) as wire:
-            try:
+            with suppress(OSError):
                 call(wire)
-            except OSError:
-                pass
         times.append(time.monotonic() - start)
 
     threads = [threading.Thread(target=run, args=(call,)) for call in calls]

@@ -11,9 +11,9 @@ from pathlib import Path
 class Subject:
     """A volume plugin, as far as a test has to know it.
 
-    In ``command``, ``setup`` and all option values ``{socket}`` stands for where it must listen, ``{state}`` for its folder,
-    ``{name}`` for a volume's name and ``{backend}`` for a folder that plays the storage server. Without ``command`` there is
-    nothing to start and stop.
+    In ``command``, ``setup`` and all option values ``{socket}`` stands for where it must listen, ``{state}`` for its
+    folder, ``{name}`` for a volume's name and ``{backend}`` for a folder that plays the storage server. Without
+    ``command`` there is nothing to start and stop.
     """
 
     name: str
@@ -76,7 +76,7 @@ def rclone(program: Path) -> Subject:
 
 
 def buttervolume(program: Path) -> Subject:
-    """buttervolume on a btrfs filesystem in a file; it finds its folder at one place only."""
+    """The plugin buttervolume, on a btrfs filesystem in a file; it finds its folder at one place only."""
     return Subject(
         name="buttervolume",
         command=("env", "BUTTERVOLUME_SOCKET={socket}", str(program), "run"),
@@ -95,7 +95,7 @@ def _rclone(folder: str) -> Mapping[str, str]:
     return {"type": "local", "path": folder, "vfs-cache-mode": "full", "allow-other": "true"}
 
 
-# It asks Docker about itself if its socket is not there yet, which as a managed plugin it cannot do: so one is left there.
+# If its socket is not there it asks Docker about itself, which as a managed plugin it cannot do: so a file is there.
 _BTRFS = """
 [ -e {socket} ] || : >{socket}
 top=/var/lib/buttervolume

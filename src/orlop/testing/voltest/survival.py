@@ -55,7 +55,7 @@ def a_container_starts_after_the_engine_was_killed(bench: Bench) -> None:
 
 @check("S3", needs="engine")
 def a_volume_can_be_removed_after_the_engine_was_killed(bench: Bench) -> None:
-    """After kill -9 of dockerd a removed container is never unmounted: counting alone would keep the volume for ever."""
+    """After kill -9 of dockerd a removed container is never unmounted: a mere count would keep the volume for ever."""
     volume = bench.volume()
     container = bench.container(volume)
 
@@ -105,7 +105,7 @@ def a_restarted_plugin_knows_its_volumes_and_their_users(bench: Bench) -> None:
 
 @check("S6", needs="engine")
 def live_restore_keeps_the_volume(bench: Bench) -> None:
-    """With ``--live-restore`` containers outlive an engine upgrade; their volume does too, and can be removed in the end."""
+    """With ``--live-restore`` containers outlive an engine upgrade; their volume does too, and can be removed later."""
     with _live_restore(bench):
         volume = bench.volume()
         container = bench.container(volume)
@@ -113,9 +113,7 @@ def live_restore_keeps_the_volume(bench: Bench) -> None:
 
         bench.engine.restart()
 
-        expect(
-            bench.docker("inspect", "-f", "{{.State.Pid}}", container) == pid, "the container was restarted"
-        )
+        expect(bench.docker("inspect", "-f", "{{.State.Pid}}", container) == pid, "the container was restarted")
         found = bench.inside(container, f"{_WRITE.format('late')}; cat /data/late")
         expect(found == "late", f"the container reads {found}")
         bench.drop(container)
@@ -124,7 +122,7 @@ def live_restore_keeps_the_volume(bench: Bench) -> None:
 
 @check("S7", needs="engine")
 def a_plugin_that_starts_after_the_engine_delays_it_little(bench: Bench) -> None:
-    """The plugin comes a second after dockerd: the engine answers in 15 s, labels are kept, ``restart: always`` runs."""
+    """The plugin comes a second later: the engine answers in 15 s, labels are kept, and ``restart: always`` runs."""
     _needs_a_plugin(bench)
     volume = bench.volume("--label", "tier=gold")
     container = bench.container(volume, "--restart=always")
@@ -148,7 +146,7 @@ def a_plugin_that_starts_after_the_engine_delays_it_little(bench: Bench) -> None
 
 @check("S8", needs="engine")
 def labels_survive_a_start_while_the_backend_is_down(bench: Bench) -> None:
-    """Engine and plugin start while the storage server is silent: one failed Get would cost the volume its labels for ever."""
+    """Engine and plugin start while the storage server is silent: one failed Get would cost the labels for ever."""
     volume = bench.volume("--label", "tier=gold", options=bench.backend_options("server"))
     bench.engine.stop()
     bench.hang_up()
@@ -160,20 +158,18 @@ def labels_survive_a_start_while_the_backend_is_down(bench: Bench) -> None:
             bench.plugin.start()
         bench.start_engine()
         listed = bench.docker("volume", "ls", "-q", timeout=30).split()
+        expect(volume in listed, f"the volume is gone, there are {listed}")
         labels = _labels(bench, volume)
 
-    expect(volume in listed, f"the volume is gone, there are {listed}")
     expect(labels == {"tier": "gold"}, f"labels are {labels}")
-    expect(
-        bench.once(volume, "echo back > /data/f; cat /data/f") == "back", "unusable when the backend is back"
-    )
+    expect(bench.once(volume, "echo back > /data/f; cat /data/f") == "back", "unusable when the backend is back")
     bench.docker("volume", "rm", volume)
 
 
 @check("S9", needs="control")
 def what_was_acknowledged_survives_kills_at_random_times(bench: Bench) -> None:
-    """kill -9 at random times in create, mount, unmount, remove: what was answered holds, nothing stale is mounted."""
-    dice, ledger = random.Random(_SEED), Ledger()
+    """After kill -9 in create, mount, unmount or remove what was answered holds, and nothing stale stays mounted."""
+    dice, ledger = random.Random(_SEED), Ledger()  # noqa: S311 - the same times in every run
     mounts = _mounts(bench)
 
     for _ in range(bench.kills):
@@ -206,21 +202,17 @@ def a_reboot_forgets_users_and_keeps_volumes(bench: Bench) -> None:
     expect(name in bench.wire.names(), "the volume is gone")
     bench.expect_content(bench.mount(name, after), "kept", "data")
     bench.unmount(name, after)
-    expect(
-        (answer := bench.wire.remove(name)).ok, f"remove after the only unmount since the reboot: {answer}"
-    )
+    expect((answer := bench.wire.remove(name)).ok, f"remove after the only unmount since the reboot: {answer}")
 
 
 @check("S11", needs="control")
 def a_full_disk_loses_no_definition(bench: Bench) -> None:
-    """With its disk full the plugin keeps answering, keeps what it acknowledged over a kill, and refuses what it cannot keep."""
+    """With its disk full the plugin answers, keeps what it acknowledged over a kill, and refuses what it cannot."""
     disk = _small_disk(bench)
     made = [bench.create() for _ in range(5)]
     _fill(disk)
 
-    answers = {
-        name: bench.wire.create(name, bench.options(name)) for name in [bench.name() for _ in range(10)]
-    }
+    answers = {name: bench.wire.create(name, bench.options(name)) for name in [bench.name() for _ in range(10)]}
     unanswered = [name for name in made if not bench.wire.get(name).ok]
     expect(not unanswered, f"with a full disk {len(unanswered)} of {len(made)} volumes are not found")
     bench.crash_plugin()

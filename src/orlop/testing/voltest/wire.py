@@ -85,8 +85,8 @@ class Answer:
 class Wire:
     """One keep-alive connection to a plugin, with the verbs as methods.
 
-    Connects at the first call, and again after the plugin closed the connection. Raises OSError (or
-    `http.client.HTTPException`) where the plugin does not answer within ``timeout`` seconds: for a check that is a failure.
+    Connects at the first call, and again after the plugin closed the connection. Raises OSError or
+    `http.client.HTTPException` if the plugin does not answer within ``timeout`` seconds: for a check that is a failure.
     Not for several threads: each takes its own.
     """
 
@@ -121,9 +121,7 @@ class Wire:
         except (OSError, http.client.HTTPException):
             self.close()
             raise
-        return Answer(
-            reply.status, gzip.decompress(body) if reply.headers["Content-Encoding"] == "gzip" else body
-        )
+        return Answer(reply.status, gzip.decompress(body) if reply.headers["Content-Encoding"] == "gzip" else body)
 
     def call(self, verb: str, fields: Mapping[str, object] | None = None) -> Answer:
         """Ask ``VolumeDriver.<verb>`` the way the engine does."""
