@@ -10,6 +10,7 @@ Four groups of checks, each check one function whose docstring says what is obse
 
     P  protocol      what goes over the socket                   `orlop.testing.voltest.protocol`
     I  idempotence   asking twice, losing an answer, racing      `orlop.testing.voltest.idempotence`
-    S  survival      kill -9, restarts, full disks, real dockerd `orlop.testing.voltest.survival`
+    S  survival      kill -9 and restarts, with a real dockerd   `orlop.testing.voltest.survival`
+                     kills, power cuts, full disks               `orlop.testing.voltest.durability`
     D  data          what files in a volume can do               `orlop.testing.voltest.data`
 """

@@ -56,13 +56,18 @@ def _subject(arguments: argparse.Namespace) -> subject.Subject:
     return dataclasses.replace(chosen, options={**chosen.options, **options})
 
 
+def _absolute(path: str) -> Path:
+    """As the machine finds it, whose programs start in ``/``."""
+    return Path(path).absolute()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("voltest", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--subject", choices=("orlop", "local", "rclone", "buttervolume"), help="one that is known")
     which.add_argument("--plugin-cmd", help="what runs a plugin in the foreground, with {socket} and {state} in it")
     which.add_argument("--socket", type=Path, help="of a plugin that runs already: nothing but calls is tried")
-    parser.add_argument("--program", type=Path, help="where the subject's program is, if not in PATH")
+    parser.add_argument("--program", type=_absolute, help="where the subject's program is, if not in PATH")
     parser.add_argument("--opt", action="append", default=[], metavar="KEY=VALUE", help="for every volume created")
     parser.add_argument("--only", default="", metavar="ID,...", help="these checks or groups: I5,S")
     parser.add_argument("--kills", type=int, default=30, help="how often S9 kills (30)")

@@ -4,17 +4,14 @@ import http.client
 import os
 import secrets
 import shutil
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from orlop.testing.engine import Engine
 from orlop.testing.machine import Machine
-from orlop.testing.voltest import image
+from orlop.testing.voltest.backend import Backend
 from orlop.testing.voltest.checks import Needs, expect, not_applicable
+from orlop.testing.voltest.docker import Docker
 from orlop.testing.voltest.plugin import Plugin
 from orlop.testing.voltest.subject import Subject
 from orlop.testing.voltest.wire import DOCKER, Dialect, Wire
@@ -47,15 +44,17 @@ class Bench:
         self.machine.power_off()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    image = "voltest"
-    """What containers are made from: a shell and `orlop.testing.voltest.image.SEED`."""
-
     # What there is
 
     @property
     def controlled(self) -> bool:
         """Whether the plugin may be stopped and started."""
         return self.subject.command is not None
+
+    @property
+    def elsewhere(self) -> Path:
+        """A place where the plugin has no business to be."""
+        return self._folder / "elsewhere"
 
     def prepare(self, needs: Needs) -> None:
         """See that what a check needs is there; ends the check if it cannot be."""
@@ -67,8 +66,8 @@ class Bench:
             self.machine.boot()
         if self.controlled and not self.plugin.running:
             self.plugin.start()
-        if needs == "engine" and not self.engine.answers():
-            self.start_engine()
+        if needs == "engine" and not self.docker.engine.answers():
+            self.docker.start()
         return None
 
     def tidy(self, *, failed: bool) -> None:
@@ -192,16 +191,11 @@ class Bench:
 
     # The storage server behind the plugin
 
-    @property
-    def backend(self) -> Path:
-        """The folder that plays the storage server."""
-        return self.machine.folder / "backend"
-
     def backend_options(self, name: str) -> dict[str, str]:
         """For a volume on the backend, whose folder is made; ends the check if the plugin has no such volumes."""
         if self.subject.backend_options is None:
             not_applicable("has no backend that could go away")
-        (self.backend / name).mkdir(parents=True, exist_ok=True)
+        (self.backend.folder / name).mkdir(parents=True, exist_ok=True)
         return self._filled(self.subject.backend_options, name)
 
     def create_on_backend(self) -> str:
@@ -211,41 +205,6 @@ class Bench:
         expect(answer.ok, f"create on the backend: {answer}")
         return name
 
-    @contextmanager
-    def backend_hangs(self) -> Iterator[None]:
-        """Meanwhile whoever looks into the backend waits: it is a FUSE filesystem whose server never answers."""
-        device = os.open("/dev/fuse", os.O_RDWR)
-        options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
-        try:
-            os.set_inheritable(device, True)
-            # Machine.run closes inherited files, and this one is the filesystem.
-            enter = ["nsenter", f"--target={self.machine.pid}", "--mount", "--"]
-            mount = [*enter, "mount", "-i", "-t", "fuse", "-o", options, "silent", str(self.backend)]
-            subprocess.run(mount, check=True, capture_output=True, text=True, pass_fds=[device])
-            yield
-        finally:
-            os.close(device)
-            self.machine.run(["umount", "-l", str(self.backend)], check=False)
-
-    # Docker
-
-    def start_engine(self) -> None:
-        """Start dockerd and see that it has an image to run."""
-        self.engine.start()
-        if not self.docker("images", "-q", self.image):
-            archive = image.build(self.machine.folder / "image.tar")
-            self.docker("import", str(archive), self.image)
-
-    def docker(self, *args: str, timeout: float = 60) -> str:
-        """Docker's client; raises `subprocess.CalledProcessError`."""
-        return self.engine.docker(*args, timeout=timeout).stdout.strip()
-
-    def docker_refuses(self, *args: str) -> str:
-        """Docker's client, which must answer an error; returns it."""
-        done = self.engine.docker(*args, check=False, timeout=60)
-        expect(done.returncode != 0, f"docker {' '.join(args)} succeeded: {done.stdout}")
-        return done.stderr
-
     def volume(self, *flags: str, options: Mapping[str, str] | None = None) -> str:
         """``docker volume create`` of a plain volume, or one with these options; returns its name."""
         name = self.name()
@@ -253,50 +212,17 @@ class Bench:
         words = [word for key, value in chosen.items() for word in ("--opt", f"{key}={value}")]
         return self.docker("volume", "create", "-d", self.subject.docker_name, *words, *flags, name)
 
-    def container(self, volume: str, *flags: str, at: str = "/data") -> str:
-        """Start a container that has the volume and does nothing; returns its id."""
-        # Killed at once: an init that ignores SIGTERM costs ten seconds at every stop.
-        return self.docker(
-            "run", "-d", "--stop-signal=KILL", *self._with(volume, at), *flags, self.image, "sleep", "600"
-        )
-
-    def once(self, volume: str, script: str, at: str = "/data") -> str:
-        """Run a shell script in a container of its own that has the volume; returns what it wrote."""
-        return self.docker("run", "--rm", *self._with(volume, at), self.image, "sh", "-ec", script)
-
-    def inside(self, container: str, script: str) -> str:
-        """Run a shell script in a running container; returns what it wrote."""
-        return self.docker("exec", container, "sh", "-ec", script, timeout=20)
-
-    def eventually(self, container: str, script: str, seconds: float = 10) -> str:
-        """As `inside`, repeated until it succeeds."""
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                return self.inside(container, script)
-            except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-                if time.monotonic() > until:
-                    raise
-            time.sleep(0.5)
-
-    def drop(self, *containers: str) -> None:
-        """Stop and remove containers."""
-        self.docker("rm", "-f", *containers)
-
-    def _with(self, volume: str, at: str) -> tuple[str, ...]:
-        # The driver is named because Docker makes a local volume of any name that the plugin does not know.
-        return "--net=none", f"--volume-driver={self.subject.docker_name}", "-v", f"{volume}:{at}"
-
     def _new_machine(self) -> None:
         self._spoiled = False
         self._machines += 1
         self.machine = Machine(self._folder / str(self._machines), f"voltest{self._machines}")
         self.plugin = Plugin(self.subject, self.machine)
-        self.engine = Engine(self.machine, "--bridge=none", "--iptables=false")
+        self.backend = Backend(self.machine)
+        self.docker = Docker(self.machine, self.subject.docker_name)
 
     def _filled(self, options: Mapping[str, str], name: str) -> dict[str, str]:
         def fill(text: str) -> str:
-            return self.plugin.fill(text).replace("{name}", name).replace("{backend}", str(self.backend))
+            return self.plugin.fill(text).replace("{name}", name).replace("{backend}", str(self.backend.folder))
 
         return {key: fill(value) for key, value in options.items()}
 

@@ -79,7 +79,7 @@ def check(identity: str, needs: Needs = "wire") -> "Callable[[Callable[[Bench], 
 def all_checks() -> list[Check]:
     """Every check: P, I, S, D, each group in the order of its numbers."""
     # Imported here because these modules import this one to register their checks.
-    from orlop.testing.voltest import data, idempotence, protocol, survival  # noqa: F401
+    from orlop.testing.voltest import data, durability, idempotence, protocol, survival  # noqa: F401
 
     return sorted(_registry.values(), key=lambda one: ("PISD".index(one.id[0]), int(one.id[1:])))
 
@@ -127,8 +127,11 @@ def run(one: Check, bench: "Bench") -> Result:
 
 def _command(error: subprocess.CalledProcessError) -> str:
     """The command line without what entered the machine for it."""
-    return " ".join(map(str, error.cmd)).rpartition(" -- ")[2][:100]
+    return _one_line(" ".join(map(str, error.cmd)).rpartition(" -- ")[2])[:100]
 
 
 def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()[:300]
+    """At most 300 characters, with ids as short as Docker shows them and paths as a container sees them."""
+    for pattern, short in ((r"\s+", " "), (r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1"), (r"/proc/\d+/root", "")):
+        text = re.sub(pattern, short, text)
+    return text.strip()[:300]

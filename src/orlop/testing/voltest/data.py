@@ -35,7 +35,7 @@ def a_created_volume_is_listed_and_inspected(bench: Bench) -> None:
 
     bench.docker("volume", "rm", volume)
     expect(volume not in bench.docker("volume", "ls", "-q").split(), "listed after rm")
-    bench.docker_refuses("volume", "inspect", volume)
+    bench.docker.refuses("volume", "inspect", volume)
 
 
 @check("D2", needs="engine")
@@ -43,9 +43,9 @@ def text_written_in_one_container_is_read_in_the_next(bench: Bench) -> None:
     """What a container wrote is there for another one after the first has gone."""
     volume = bench.volume()
 
-    bench.once(volume, "echo hello > /data/text")
+    bench.docker.once(volume, "echo hello > /data/text")
 
-    expect((found := bench.once(volume, "cat /data/text")) == "hello", f"the next container reads '{found}'")
+    expect((found := bench.docker.once(volume, "cat /data/text")) == "hello", f"the next container reads '{found}'")
 
 
 @check("D3", needs="engine")
@@ -55,10 +55,10 @@ def ten_mebibytes_keep_their_checksum(bench: Bench) -> None:
     sent, back = bench.machine.folder / "sent", bench.machine.folder / "back"
     sent.write_bytes(blob)
     # A container that does not run: what docker cp does to one that runs is S1's question.
-    created = bench.docker("create", "-v", f"{volume}:/data", bench.image, "true")
+    created = bench.docker("create", "-v", f"{volume}:/data", bench.docker.image, "true")
     bench.docker("cp", str(sent), f"{created}:/data/blob")
 
-    found = bench.once(volume, "md5sum < /data/blob").split()[0]
+    found = bench.docker.once(volume, "md5sum < /data/blob").split()[0]
     expect(found == hashlib.md5(blob, usedforsecurity=False).hexdigest(), "the checksum differs")
     bench.docker("cp", f"{created}:/data/blob", str(back))
     expect(back.read_bytes() == blob, "docker cp brings back other bytes")
@@ -68,15 +68,15 @@ def ten_mebibytes_keep_their_checksum(bench: Bench) -> None:
 def data_survives_a_restart_of_everything(bench: Bench) -> None:
     """Engine and plugin are stopped and started in good order; text and volume are there."""
     volume = bench.volume()
-    bench.once(volume, "echo hello > /data/text")
+    bench.docker.once(volume, "echo hello > /data/text")
 
-    bench.engine.stop()
+    bench.docker.engine.stop()
     if bench.controlled:
         bench.restart_plugin()
-    bench.start_engine()
+    bench.docker.start()
 
     expect(volume in bench.docker("volume", "ls", "-q").split(), "the volume is not listed")
-    expect((found := bench.once(volume, "cat /data/text")) == "hello", f"the container reads '{found}'")
+    expect((found := bench.docker.once(volume, "cat /data/text")) == "hello", f"the container reads '{found}'")
 
 
 @check("D5", needs="engine")
@@ -84,7 +84,7 @@ def a_volume_in_use_is_not_removed(bench: Bench) -> None:
     """``docker volume rm`` names the container that uses it, and works when that one has gone."""
     volume = bench.volume()
     with _container(bench, volume) as container:
-        message = bench.docker_refuses("volume", "rm", volume)
+        message = bench.docker.refuses("volume", "rm", volume)
         expect(container in message, f"the message names no container: {message}")
 
     bench.docker("volume", "rm", volume)
@@ -149,10 +149,10 @@ def locks_exclude(bench: Bench) -> None:
     """Locks (flock and POSIX) of one user keep another out, also when both come from different containers."""
     volume = bench.volume()
     with _container(bench, volume) as one, _container(bench, volume) as two:
-        (_root(bench, one) / "file").write_text("")
+        (bench.docker.root(one) / "file").write_text("")
         with (
-            (_root(bench, one) / "file").open("r+") as first,
-            (_root(bench, two) / "file").open("r+") as second,
+            (bench.docker.root(one) / "file").open("r+") as first,
+            (bench.docker.root(two) / "file").open("r+") as second,
         ):
             fcntl.flock(first, fcntl.LOCK_EX)
             expect(_is_locked(second), "two containers hold the same exclusive flock")
@@ -160,7 +160,7 @@ def locks_exclude(bench: Bench) -> None:
             expect(not _is_locked(second), "an flock stays after its release")
             fcntl.lockf(first, fcntl.LOCK_EX)
             expect(
-                _is_locked_for_another_process(_root(bench, two) / "file"),
+                _is_locked_for_another_process(bench.docker.root(two) / "file"),
                 "two processes hold one POSIX lock",
             )
 
@@ -186,24 +186,24 @@ def one_container_reads_what_another_writes(bench: Bench) -> None:
     """Read-only for one, writable for another, at the same time: the first sees the change and cannot make one."""
     volume = bench.volume()
     with _container(bench, volume) as writer, _container(bench, volume, "/data:ro") as reader:
-        bench.inside(writer, "echo hello > /data/text")
+        bench.docker.inside(writer, "echo hello > /data/text")
 
-        expect(bench.inside(reader, "cat /data/text") == "hello", "the reader does not see the write")
-        bench.docker_refuses("exec", reader, "touch", "/data/other")
-        bench.inside(writer, "rm /data/text")
-        bench.docker_refuses("exec", reader, "cat", "/data/text")
+        expect(bench.docker.inside(reader, "cat /data/text") == "hello", "the reader does not see the write")
+        bench.docker.refuses("exec", reader, "touch", "/data/other")
+        bench.docker.inside(writer, "rm /data/text")
+        bench.docker.refuses("exec", reader, "cat", "/data/text")
 
 
 @check("D13", needs="engine")
 def a_new_volume_takes_the_images_files(bench: Bench) -> None:
-    """Over a folder of the image, an empty volume gets its files, owners, modes and links; with ``nocopy`` it stays so."""
+    """Over a folder of the image, an empty volume gets its files, owners, modes and links; not with ``nocopy``."""
     volume, other = bench.volume(), bench.volume()
 
-    found = bench.once(volume, _DESCRIBE, at=image.SEED)
+    found = bench.docker.once(volume, _DESCRIBE, at=image.SEED)
     expect(found.split("\n") == ["640 7 8 seeded", "../file"], f"the volume holds: {found}")
-    again = bench.once(volume, "cat /data/file")
+    again = bench.docker.once(volume, "cat /data/file")
     expect(again == "seeded", f"the second container reads {again}")
-    empty = bench.once(other, f"ls -A {image.SEED}", at=f"{image.SEED}:nocopy")
+    empty = bench.docker.once(other, f"ls -A {image.SEED}", at=f"{image.SEED}:nocopy")
     expect(empty == "", f"with nocopy the volume holds {empty}")
 
 
@@ -212,7 +212,7 @@ def a_full_volume_says_so_and_keeps_the_rest(bench: Bench) -> None:
     """A volume of 32 MiB takes no 48: ENOSPC for the writer, an honest ``df``, and what was there stays readable."""
     volume = bench.volume(options=bench.sized_options())
 
-    found = bench.once(
+    found = bench.docker.once(
         volume,
         "echo kept > /data/kept; sync; dd if=/dev/zero of=/data/big bs=1M count=48 2>&1 || :;"
         "sync; cat /data/kept; df -m /data | tail -1",
@@ -229,36 +229,30 @@ def a_thousand_files_are_all_there(bench: Bench) -> None:
     """Many small files, in folders, are all listed and all readable by the next container."""
     volume = bench.volume()
 
-    bench.once(
+    bench.docker.once(
         volume,
         "for d in 0 1 2 3 4 5 6 7 8 9; do mkdir /data/$d; for f in $(seq 100); do echo $d-$f > /data/$d/$f; done; done",
     )
 
-    found = bench.once(volume, "find /data -type f | wc -l; cat /data/*/* | sort -u | wc -l").split()
+    found = bench.docker.once(volume, "find /data -type f | wc -l; cat /data/*/* | sort -u | wc -l").split()
     expect(found == ["1000", "1000"], f"of 1000 files {found[0]} are listed, with {found[1]} contents")
 
 
 @contextmanager
 def _container(bench: Bench, volume: str, at: str = "/data") -> Iterator[str]:
     """A container that has the volume, dropped afterwards."""
-    container = bench.container(volume, at=at)
+    container = bench.docker.container(volume, at=at)
     try:
         yield container
     finally:
-        bench.drop(container)
+        bench.docker.drop(container)
 
 
 @contextmanager
 def _folder(bench: Bench) -> Iterator[Path]:
     """A new volume's folder as a container has it, for this process to work in."""
     with _container(bench, bench.volume()) as container:
-        yield _root(bench, container)
-
-
-def _root(bench: Bench, container: str) -> Path:
-    """The container's ``/data``, as this process reaches it; the engine counts processes as its machine does."""
-    pid = bench.docker("inspect", "-f", "{{.State.Pid}}", container)
-    return bench.machine.root / "proc" / pid / "root/data"
+        yield bench.docker.root(container)
 
 
 def _is_locked(file: IO[str]) -> bool:

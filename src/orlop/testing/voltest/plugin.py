@@ -48,8 +48,10 @@ class Plugin:
         self.launch(env)
         until = time.monotonic() + timeout
         while not self._answers():
-            if not self.running or time.monotonic() > until:
-                raise Failed(f"the plugin does not start: {self._last_words()}")
+            if not self.running:
+                raise Failed(f"the plugin ends when it is started: {self._last_words()}")
+            if time.monotonic() > until:
+                raise Failed(f"the plugin does not answer {timeout:.0f} s after its start: {self._last_words()}")
             time.sleep(_POLL)
 
     def launch(self, env: Mapping[str, str] | None = None) -> None:

@@ -15,7 +15,7 @@ from orlop.testing.voltest.wire import DOCKER, PODMAN, Answer, Wire
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 # Docker checks no names for plugins: all of these arrive as they were typed.
-_BAD_NAMES = ("../../escape", "..", ".", "a/b", "/absolute", "line\nbreak", "nul\0byte")
+_BAD_NAMES = ("../../escape", "..", ".", "a/b", "line\nbreak", "nul\0byte")
 
 
 @check("P1")
@@ -118,7 +118,7 @@ def an_unknown_verb_is_an_error(bench: Bench) -> None:
 @check("P9")
 def names_that_are_paths_are_refused(bench: Bench) -> None:
     """Docker passes ``../../x``, slashes and newlines on; a plugin that joins paths writes, and deletes, elsewhere."""
-    for name in _BAD_NAMES:
+    for name in (*_BAD_NAMES, str(bench.elsewhere)):
         answer = bench.wire.create(name, bench.options("plain"))
         expect(not answer.ok, f"create {name!r}: {answer}")
         expect(name not in bench.wire.names(), f"create {name!r} was refused, yet it is listed")
@@ -139,7 +139,7 @@ def an_unknown_option_is_refused(bench: Bench) -> None:
 def a_mount_that_hangs_holds_up_nobody_else(bench: Bench) -> None:
     """While one Mount waits for a dead server, 100 Gets and another volume's life go on: no lock over everything."""
     stuck, other = bench.create_on_backend(), bench.create()
-    with bench.backend_hangs():
+    with bench.backend.hangs():
         hanging = _in_background(lambda wire: wire.mount(stuck, bench.holder()), bench)
         time.sleep(0.3)
         slow = _slowest([lambda wire: wire.get(other)] * 100, bench)
@@ -154,7 +154,7 @@ def a_mount_that_hangs_holds_up_nobody_else(bench: Bench) -> None:
 def get_and_list_do_not_wait_for_the_backend(bench: Bench) -> None:
     """Docker asks Get before everything, and forgets labels where it fails: it is answered at once, from memory."""
     name = bench.create_on_backend()
-    with bench.backend_hangs():
+    with bench.backend.hangs():
         with bench.dial(timeout=5) as wire:
             times = [_seconds_of_get_and_list(wire, name) for _ in range(20)]
 

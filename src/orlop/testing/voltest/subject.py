@@ -92,7 +92,7 @@ def foreign(command: str, options: Mapping[str, str]) -> Subject:
 
 
 def _rclone(folder: str) -> Mapping[str, str]:
-    return {"type": "local", "path": folder, "vfs-cache-mode": "full", "allow-other": "true"}
+    return {"type": "local", "path": folder, "vfs-cache-mode": "full", "vfs-links": "true", "allow-other": "true"}
 
 
 # If its socket is not there it asks Docker about itself, which as a managed plugin it cannot do: so a file is there.
