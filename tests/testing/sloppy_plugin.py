@@ -1,9 +1,12 @@
 """A volume plugin with the mistakes that plugins are made with; voltest has to find every one of them.
 
-    sloppy_plugin.py SOCKET STATE
+    sloppy_plugin.py SOCKET STATE [worse]
 
 It keeps its volumes in memory only, joins names to paths, ignores options, keeps holders in a set that any unmount
 empties, takes one lock around everything, looks at the storage in Get, and tells errors with status 200.
+
+The worse one makes others: it empties its folder at every start, takes no null for options, refuses what is there
+already, never forgets a holder, knows no Podman, and gives nonsense for answers.
 """
 
 import json
@@ -16,6 +19,7 @@ import time
 from http.server import BaseHTTPRequestHandler
 
 socket, state = sys.argv[1:3]
+worse = sys.argv[3:] == ["worse"]
 volumes, lock = {}, threading.Lock()
 
 
@@ -64,15 +68,45 @@ VERBS = {
 }
 
 
+def create_new(request):
+    if request["Opts"].get("colour") and request["Name"] in volumes:
+        raise FileExistsError("exists")
+    return create(request)
+
+
+def remove_unused(request):
+    if volumes[request["Name"]]["holders"]:
+        raise RuntimeError("volume is in use")
+    return remove(request)
+
+
+WORSE = {
+    "/VolumeDriver.Capabilities": lambda request: {"Capabilities": {"Scope": "planet"}},
+    "/VolumeDriver.Create": create_new,
+    "/VolumeDriver.Remove": remove_unused,
+    "/VolumeDriver.Path": lambda request: {"Mountpoint": ""},
+    "/VolumeDriver.Get": lambda request: {
+        "Volume": shown(request["Name"]) if request["Name"] in volumes else {"Name": request["Name"]},
+        "Err": "" if request["Name"] in volumes else "no such volume",
+    },
+}
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if worse and "Content-Type" in self.headers:
+            self.send_error(415)
+            return
         try:
             with lock:
                 answer = VERBS.get(self.path, lambda request: {})(json.loads(body or b"{}"))
         except Exception as error:  # noqa: BLE001 - one more mistake
+            if worse and isinstance(error, KeyError):
+                self.send_error(500)
+                return
             answer = {"Err": str(error)}
         self.send_response(200)
         encoded = json.dumps({"Err": "", **answer}).encode()
@@ -92,6 +126,9 @@ class Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 128
 
 
+if worse:
+    VERBS |= WORSE
+    shutil.rmtree(os.path.join(state, "volumes"), ignore_errors=True)
 if os.path.exists(socket):
     os.unlink(socket)
 Server(socket, Handler).serve_forever()

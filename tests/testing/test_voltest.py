@@ -12,7 +12,7 @@ import pytest
 from orlop.testing.voltest import checks
 from orlop.testing.voltest.__main__ import main
 from orlop.testing.voltest.bench import Bench
-from orlop.testing.voltest.subject import Subject
+from orlop.testing.voltest.subject import ORLOP, Subject
 from orlop.testing.voltest.wire import DOCKER, PODMAN, Answer, Wire
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
@@ -22,8 +22,10 @@ SLOPPY = Subject(
     name="sloppy",
     command=(sys.executable, str(PLUGIN), "{socket}", "{state}"),
     other_options={"colour": "blue"},
+    sized_options={"size": "32m"},
     backend_options={"folder": "{backend}/{name}"},
 )
+WORSE = Subject(name="worse", command=(*SLOPPY.command, "worse"), options={"colour": "red"})
 # Each with words of what has to be reported, so that no check fails for another reason.
 MISTAKES = {
     "P3": "Create with body",
@@ -48,6 +50,21 @@ MISTAKES = {
     "S9": "gone after a kill",
     "S10": "the volume is gone",
     "S11": "acknowledged volumes are gone",
+    "D4": "is not listed",
+    "D14": "48 MiB into a volume of 32",
+}
+WORSE_MISTAKES = {
+    "P1": "415",
+    "P2": "create: 415",
+    "P5": "null: ",
+    "P6": "answers an error and a volume",
+    "P7": "path says 200",
+    "P13": "planet",
+    "I1": "second create: 200",
+    "I3": "second remove: 500 <!DOCTYPE",
+    "I7": "31 of 32 creates were refused",
+    "S3": "volume is in use",
+    "S4": "can't open '/data/early'",
 }
 # Where it makes no mistake: the same suite must not cry wolf.
 FINE = ("P1", "P2", "P5", "P6", "P7", "P13", "I1", "I3", "I7", "S3", "S4", "S6", "D1", "D2", "D3", "D5", "D6", "D13")
@@ -68,6 +85,23 @@ def test_a_sloppy_plugin_is_found_out(bench, identity):
 
     assert result.outcome == "FAIL"
     assert MISTAKES[identity] in result.seen
+
+
+@pytest.fixture(scope="module")
+def bench_of_the_worse():
+    with Bench(WORSE) as bench:
+        yield bench
+
+
+@needs_root
+@pytest.mark.parametrize("identity", WORSE_MISTAKES)
+def test_a_worse_plugin_is_found_out(bench_of_the_worse, identity):
+    [check] = checks.select([identity])
+
+    result = checks.run(check, bench_of_the_worse)
+
+    assert result.outcome == "FAIL"
+    assert WORSE_MISTAKES[identity] in result.seen
 
 
 @needs_root
@@ -124,6 +158,18 @@ def test_the_exit_status_is_zero_if_nothing_failed(running, capsys):
 
     assert status == 0
     assert "P1   pass  activation says volume driver" in capsys.readouterr().out
+
+
+@needs_root
+def test_a_bench_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    with Bench(ORLOP) as bench:
+        bench.prepare("control")
+        bench.mount(bench.create(), bench.holder())
+
+    assert list(tmp_path.iterdir()) == []
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
 
 
 @needs_root
