@@ -103,9 +103,9 @@ def _small_disk(bench: Bench) -> Path:
 
 
 def _create_until_refused(bench: Bench) -> dict[str, Answer]:
-    """Create volumes until five were refused, or 200 made: some plugins have room in a file that they grew before."""
+    """Create volumes until five were refused, or 60 made: some plugins have room in a file that they grew before."""
     answers: dict[str, Answer] = {}
-    while len(answers) < 200 and sum(not answer.ok for answer in answers.values()) < 5:
+    while len(answers) < 60 and sum(not answer.ok for answer in answers.values()) < 5:
         name = bench.name()
         answers[name] = bench.wire.create(name, bench.options(name))
     return answers

@@ -100,24 +100,14 @@ def a_stranger_cannot_unmount_for_others(bench: Bench) -> None:
 @check("I7")
 def parallel_creates_of_one_name_make_one_volume(bench: Bench) -> None:
     """All nodes and services that name a volume create it at once: all succeed, with one storage behind."""
-    name, answers = bench.name(), list[Answer | str]()
+    # A race is not lost every time.
+    for _ in range(5):
+        name = bench.name()
+        answers = _create_in_parallel(bench, name)
+        refused = [answer for answer in answers if isinstance(answer, str) or not answer.ok]
+        expect(not refused, f"{len(refused)} of {len(answers)} creates were refused: {(refused or [''])[0]}")
+        expect(bench.wire.names().count(name) == 1, f"list has it {bench.wire.names().count(name)} times")
 
-    def create() -> None:
-        with bench.dial() as wire:
-            try:
-                answers.append(wire.create(name, bench.options(name)))
-            except OSError as error:
-                answers.append(repr(error))
-
-    threads = [threading.Thread(target=create) for _ in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    refused = [answer for answer in answers if isinstance(answer, str) or not answer.ok]
-    expect(not refused, f"{len(refused)} of {len(answers)} creates were refused: {(refused or [''])[0]}")
-    expect(bench.wire.names().count(name) == 1, f"list has it {bench.wire.names().count(name)} times")
     one, two = bench.holder(), bench.holder()
     bench.write(bench.mount(name, one), "shared", "data")
     bench.expect_content(bench.mount(name, two), "shared", "data")
@@ -152,3 +142,22 @@ def podmans_one_id_may_mount_again(bench: Bench) -> None:
 
         expect((answer := wire.unmount(name, PODMAN_ID)).ok, f"unmount: {answer}")
         expect((answer := wire.remove(name)).ok, f"remove after Podman's one unmount: {answer}")
+
+
+def _create_in_parallel(bench: Bench, name: str) -> list[Answer | str]:
+    """What 32 creates at once were answered, or why they were not."""
+    answers: list[Answer | str] = []
+
+    def create() -> None:
+        with bench.dial() as wire:
+            try:
+                answers.append(wire.create(name, bench.options(name)))
+            except OSError as error:
+                answers.append(repr(error))
+
+    threads = [threading.Thread(target=create) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
