@@ -233,7 +233,7 @@ def listener(tmp_path):
         def serve():
             connection, _ = server.accept()
             with connection:
-                received.append(connection.recv(65536))
+                received.append(whole_request(connection))
                 connection.sendall(reply)
 
         thread = threading.Thread(target=serve)
@@ -245,3 +245,13 @@ def listener(tmp_path):
     for server, thread in made:
         thread.join(5)
         server.close()
+
+
+def whole_request(connection):
+    """Its headers and its body, which may come one after the other."""
+    request = b""
+    while True:
+        request += connection.recv(65536)
+        head, separator, body = request.partition(b"\r\n\r\n")
+        if separator and len(body) == int(head.rpartition(b"Content-Length: ")[2].split()[0]):
+            return request
