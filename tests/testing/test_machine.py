@@ -68,7 +68,10 @@ def test_a_machine_has_its_name_and_only_its_own_processes_and_a_network_without
     with Machine(folder / "n1", "n1") as machine:
         assert machine.run(["hostname"]).stdout == "n1\n"
         assert machine.run(["ps", "-e", "-o", "pid="]).stdout.split()[0] == "1"
-        assert machine.run(["sh", "-c", "ls /sys/class/net | grep -c . ; ip -br link"]).stdout.count("UNKNOWN") == 1
+        assert (
+            machine.run(["sh", "-c", "ls /sys/class/net | grep -c . ; ip -br link"]).stdout.count("UNKNOWN")
+            == 1
+        )
 
         started = time.monotonic()
         lookup = machine.run(["getent", "hosts", "registry-1.docker.io"], check=False)
@@ -130,7 +133,9 @@ def test_a_machine_goes_when_the_process_that_made_it_is_killed(folder):
         os.kill(os.getpid(), 9)
     """
 
-    done = subprocess.run([shutil.which("python3"), "-c", program], capture_output=True, text=True, env=_with_source())
+    done = subprocess.run(
+        [shutil.which("python3"), "-c", program], capture_output=True, text=True, env=_with_source()
+    )
 
     pids = done.stdout.split()
     assert len(pids) == 2, done.stderr
