@@ -86,7 +86,7 @@ def text_of(command: click.Command) -> str:
 
 
 def roff(text: str) -> str:
-    """Make ``text`` safe: nothing in it is taken for a request of roff(7)."""
+    """Make ``text`` safe: nothing in it may be taken for a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return "\n".join(f"\\&{line}" if line.startswith((".", "'")) else line for line in escaped.splitlines())
 

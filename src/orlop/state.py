@@ -66,12 +66,14 @@ class Holder:
     """Who uses a volume: an engine (``client``) for one container or copy (``id``).
 
     ``pid`` and ``started`` tell which process of that engine asked; pid 0 is an engine that cannot be looked at.
+    ``counted`` is False for an engine that counts for itself and gives back once, however often it asked.
     """
 
     client: str
     id: str
     pid: int = 0
     started: int = 0
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +267,9 @@ class Change:
         self._db.execute(
             """INSERT INTO holds VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT (key, client, id) DO UPDATE SET
                count = CASE WHEN (pid, started, boot) = (excluded.pid, excluded.started, excluded.boot)
-                            THEN count + 1 ELSE 1 END,
+                            THEN count + ? ELSE 1 END,
                pid = excluded.pid, started = excluded.started, boot = excluded.boot, since = excluded.since""",
-            (key, holder.client, holder.id, holder.pid, holder.started, boot, now),
+            (key, holder.client, holder.id, holder.pid, holder.started, boot, now, int(holder.counted)),
         )
 
     def release(self, key: str, holder: Holder) -> None:

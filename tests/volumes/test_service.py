@@ -162,6 +162,17 @@ def test_podman_which_counts_itself_mounts_from_a_new_process_each_time(
     assert place not in mounter.mounts
 
 
+def test_an_engine_that_counts_for_itself_gives_back_once(service: VolumeService, mounter: PaperMounter) -> None:
+    service.create("data", {})
+    podman = Holder("podman/0", "2f73", counted=False)
+    service.mount("data", podman)
+    place = service.mount("data", podman)
+
+    service.unmount("data", podman)
+
+    assert place not in mounter.mounts
+
+
 def test_a_volume_just_mounted_is_not_removed_although_no_container_is_seen_yet(service: VolumeService) -> None:
     service.create("data", {})
     service.mount("data", holder("0123456789abcdef"))

@@ -18,6 +18,9 @@ CONTENT_TYPE = "application/vnd.docker.plugins.v1.1+json"
 LOOKING = frozenset({"/Plugin.Activate", "/VolumeDriver.Capabilities", "/VolumeDriver.Get", "/VolumeDriver.Path"})
 """Verbs that only read a little local state: they may be answered without a thread."""
 
+_PODMAN = "2f73349cfc4630255319c6c8dfc1b46a8996ace9d14d8e07563b165915918ec2"
+"""The one id of all of Podman's mounts, SHA-256 of "placeholder\\n" (libpod, volume_internal): it counts for itself."""
+
 Reply = Mapping[str, object]
 _log = logging.getLogger(__name__)
 
@@ -131,7 +134,7 @@ def _holder(request: Reply, engine: Holder) -> Holder:
     container = request.get("ID")
     if container is not None and not isinstance(container, str):
         raise Invalid("the request's ID is not a string")
-    return Holder(engine.client, container or "", engine.pid, engine.started)
+    return Holder(engine.client, container or "", engine.pid, engine.started, counted=container != _PODMAN)
 
 
 def _options(request: Reply) -> Mapping[str, str]:
