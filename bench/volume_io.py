@@ -16,10 +16,11 @@ from plugin_verbs import Plugin, memory_disk, start_orlop, until
 
 ROUNDS, FILES = 5, 4000
 JOBS = {
-    "sequential write": "--rw=write --bs=1M --size=192M --end_fsync=1",
-    "random write 4k": "--rw=randwrite --bs=4k --size=96M --io_size=96M --end_fsync=1",
-    "random read 4k": "--rw=randread --bs=4k --size=96M --io_size=192M",
-    "synced write 4k": "--rw=write --bs=4k --size=8M --fsync=1",
+    "sequential write": "--rw=write --bs=1M --size=768M --end_fsync=1",
+    "random write 4k": "--rw=randwrite --bs=4k --size=256M --io_size=512M --end_fsync=1",
+    "random read 4k": "--rw=randread --bs=4k --size=256M --io_size=256M",
+    "synced overwrite 4k": "--rw=write --bs=4k --size=32M --overwrite=1 --fsync=1",
+    "synced append 4k": "--rw=write --bs=4k --size=32M --fsync=1",
 }
 
 

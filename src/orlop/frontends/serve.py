@@ -7,6 +7,7 @@ than they do. Every other verb gets a thread of its own, so one that hangs in a 
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import struct
@@ -26,6 +27,8 @@ from orlop.volumes.service import VolumeService
 _THREADS = 256
 """Verbs that may be under way at once; more are refused, so that none ever waits behind one that hangs."""
 _LARGEST_BODY = 1 << 20
+_FAREWELL = 10.0
+"""Seconds that verbs under way have to end when the daemon is stopped."""
 _NOBODY = Holder("", "")
 
 _log = logging.getLogger(__name__)
@@ -42,14 +45,20 @@ class Daemon:
         self._metrics = Metrics(service)
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
-        """Serve until SIGTERM or SIGINT; ``ready`` is called when connections are answered."""
+        """Serve until SIGTERM or SIGINT; ``ready`` is called when connections are answered.
+
+        A verb that hangs in a backend is left behind: its volume is put right by the next reconcile.
+        """
         asyncio.run(self._run(ready))
+        if self._busy:
+            _log.warning("%d verbs did not end in time", self._busy)
+            os._exit(0)  # Python would wait for their threads
 
     async def _run(self, ready: Callable[[], object]) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        runner = web.ServerRunner(web.Server(self._handle, access_log=None))
+        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=_FAREWELL)
         await runner.setup()
         try:
             for listener in self._listeners:
