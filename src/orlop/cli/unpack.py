@@ -154,13 +154,24 @@ def _dress(entry: tarfile.TarInfo, path: str) -> None:
     os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
     if not entry.issym():
         os.chmod(path, stat.S_IMODE(entry.mode))  # noqa: PTH101
-    for key, value in entry.pax_headers.items():
-        if key.startswith(_XATTR):
-            os.setxattr(path, key[len(_XATTR) :], value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
-        elif key.startswith(_ACL):
-            os.setxattr(path, f"system.posix_acl_{key[len(_ACL) :]}", _acl(value), follow_symlinks=False)
+    for name, content in _attributes(entry).items():
+        os.setxattr(path, name, content, follow_symlinks=False)
     modified = int(Decimal(entry.pax_headers.get("mtime", str(entry.mtime))) * 1_000_000_000)
     os.utime(path, ns=(modified, modified), follow_symlinks=False)
+
+
+def _attributes(entry: tarfile.TarInfo) -> dict[str, bytes]:
+    """Extended attributes; access lists are two of them, for which tar's text counts only if there is nothing exact."""
+    headers = entry.pax_headers
+    found = {
+        key.removeprefix(_XATTR): value.encode("utf-8", "surrogateescape")
+        for key, value in headers.items()
+        if key.startswith(_XATTR)
+    }
+    for kind in ("access", "default"):
+        if _ACL + kind in headers and f"system.posix_acl_{kind}" not in found:
+            found[f"system.posix_acl_{kind}"] = _acl(headers[_ACL + kind])
+    return found
 
 
 def _acl(text: str) -> bytes:
@@ -172,8 +183,11 @@ def _acl(text: str) -> bytes:
             raise Invalid(f"access list {text!r} is not understood")
         tag = _ACL_TAGS[words[0], bool(words[1])]
         bits = sum(bit for letter, bit in (("r", 4), ("w", 2), ("x", 1)) if letter in words[2])
-        # tar says the number behind the name too, where it knows a name
-        number = int(words[3] if len(words) > 3 and words[3] else words[1]) if words[1] else _NO_ID
+        # tar may say the number behind the name.
+        who = words[3] if len(words) > 3 and words[3] else words[1]
+        if who and not who.isdecimal():
+            raise Invalid(f"an access list names {who!r}, which is no number; make the archive with tar's --xattrs too")
+        number = int(who) if who else _NO_ID
         found.append((tag, bits, number))
     entries = b"".join(struct.pack("<HHI", *entry) for entry in sorted(found, key=lambda entry: (entry[0], entry[2])))
     return struct.pack("<I", 2) + entries
