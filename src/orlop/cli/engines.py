@@ -23,8 +23,8 @@ from orlop.state import Row
 from orlop.volumes.service import VolumeService
 
 DEFAULT_SOCKET = Path("/run/docker.sock")
-_LOOK, _REMOVE = 10.0, 130.0
-"""Seconds: an engine that looks does so at once, one that removes may wait for a backend (Docker does for 120)."""
+_LOOK, _LIST, _REMOVE = 20.0, 5.0, 130.0
+"""Seconds. Docker asks plugins for their volumes, for 30 seconds if they are dead; removing waits for a backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,26 @@ class Engine:
     def containers(self) -> Mapping[str, Sequence[Container]]:
         """The containers that use each orlop volume, by its name."""
         found: dict[str, list[Container]] = {}
-        for each in self._look("/containers/json?all=1"):
+        for each in self._look("/containers/json?all=1", _LOOK):
             container = Container(each["Id"], (each.get("Names") or ["?"])[0].lstrip("/"), each.get("State", ""))
             for mount in each.get("Mounts") or []:
                 if _is_ours(mount.get("Driver")):
                     found.setdefault(mount["Name"], []).append(container)
         return found
 
-    @cached_property
+    @property
     def volumes(self) -> Mapping[str, Known]:
         """The orlop volumes that the engine has, by name. An engine that cannot reach our daemon does not answer."""
-        found = self._look("/volumes").get("Volumes") or []
+        if isinstance(self._volumes, Unavailable):
+            raise self._volumes
+        return self._volumes
+
+    @cached_property
+    def _volumes(self) -> Mapping[str, Known] | Unavailable:
+        try:
+            found = self._look("/volumes", _LIST).get("Volumes") or []
+        except Unavailable as error:
+            return error
         ours = (each for each in found if _is_ours(each.get("Driver")))
         return {each["Name"]: Known(each.get("Labels") or {}, Path(each.get("Mountpoint") or "/")) for each in ours}
 
