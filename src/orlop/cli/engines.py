@@ -5,13 +5,13 @@ for by it.
 """
 
 import functools
-import http.client
 import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -84,22 +84,22 @@ class Engine:
     def remove(self, name: str) -> None:
         """Have the engine remove its volume ``name``; none is fine. Raises `InUse` as the engine says it."""
         status, answer = self._call("DELETE", f"/volumes/{quote(name)}", _REMOVE)
-        if status == http.client.CONFLICT:
+        if status == HTTPStatus.CONFLICT:
             raise InUse(f"volume {name!r}: the engine says: {_message(answer)}")
-        if status >= http.client.BAD_REQUEST and status != http.client.NOT_FOUND:
+        if status >= HTTPStatus.BAD_REQUEST and status != HTTPStatus.NOT_FOUND:
             raise Unavailable(f"volume {name!r}: the engine says: {_message(answer)}")
 
-    def _look(self, path: str) -> Any:
-        status, answer = self._call("GET", path, _LOOK)
-        if status != http.client.OK:
+    def _look(self, path: str, patience: float) -> Any:
+        status, answer = self._call("GET", path, patience)
+        if status != HTTPStatus.OK:
             raise self._silent(_message(answer))
         return answer
 
     def _call(self, method: str, path: str, patience: float) -> tuple[int, Any]:
         try:
             return request(self.path, method, path, patience)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._silent(str(error) or type(error).__name__) from error
+        except Unavailable as error:
+            raise self._silent(str(error)) from error
 
     def _silent(self, why: str) -> Unavailable:
         return Unavailable(
@@ -159,16 +159,21 @@ def asking(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def request(path: Path, method: str, target: str, patience: float) -> tuple[int, Any]:
-    """Status and JSON that the server on the unix socket ``path`` answers within ``patience`` seconds.
+    """Status and JSON that the server on the unix socket ``path`` answers; `Unavailable` after ``patience`` seconds."""
+    # Imported here: most commands ask nobody, and this takes as long as all of their own.
+    import http.client
 
-    Raises `OSError`, `ValueError` or `http.client.HTTPException` if it does not, or not so.
-    """
-    connection = _Connection(path, patience)
+    connection = http.client.HTTPConnection("engine")
     try:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(patience)
+        connection.sock.connect(str(path))
         connection.request(method, target)
         response = connection.getresponse()
         content = response.read()
         return response.status, json.loads(content) if content else {}
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Unavailable(str(error) or type(error).__name__) from error
     finally:
         connection.close()
 
@@ -205,16 +210,3 @@ def _is_ours(driver: str | None) -> bool:
 
 def _message(answer: object) -> str:
     return str(answer.get("message", answer)) if isinstance(answer, Mapping) else str(answer)
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, timeout: float):
-        super().__init__("engine", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

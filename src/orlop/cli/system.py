@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from http.client import HTTPException
 from pathlib import Path
 
 import click
@@ -17,7 +16,7 @@ from orlop.cli.engines import Engines, asking, request
 from orlop.cli.events import events
 from orlop.cli.options import configured
 from orlop.cli.serve import DEFAULT_SOCKET
-from orlop.errors import Corrupt, OrlopError
+from orlop.errors import Corrupt, OrlopError, Unavailable
 from orlop.state import Row
 from orlop.volumes.service import VolumeService
 
@@ -128,7 +127,7 @@ def _filesystem(folder: Path) -> str:
 def _daemon(socket: Path) -> str:
     try:
         status, _ = request(socket, "POST", "/Plugin.Activate", 2)
-    except (OSError, ValueError, HTTPException) as error:
+    except Unavailable as error:
         return f"does not answer on {socket} ({error})"
     return f"answers on {socket}" if status == 200 else f"answers on {socket} with status {status}"
 

@@ -1,6 +1,6 @@
 """``orlop volume``: Docker's verbs about volumes, and ours."""
 
-import secrets
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -56,7 +56,7 @@ def create(
     chosen = mapping(options)
     if driver and chosen.setdefault(DRIVER_OPTION, driver) != driver:
         raise Invalid(f"--driver {driver!r} and option 'driver' {chosen[DRIVER_OPTION]!r} exclude each other")
-    click.echo(engine.volumes(config).create(name or secrets.token_hex(32), chosen, mapping(labels)).name)
+    click.echo(engine.volumes(config).create(name or os.urandom(32).hex(), chosen, mapping(labels)).name)
 
 
 @volume.command()
