@@ -149,7 +149,8 @@ def asking(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--engine", "sockets", multiple=True, metavar="SOCKET", envvar="ORLOP_ENGINE",
                   help=f"Engine to ask which containers use a volume; repeatable.  [default: $DOCKER_HOST or "
                        f"{DEFAULT_SOCKET}]")  # fmt: skip
-    @click.option("--no-engine", is_flag=True, help="Ask no engine: stopped containers then count for nothing.")
+    @click.option("--no-engine", is_flag=True, envvar="ORLOP_NO_ENGINE",
+                  help="Ask no engine: stopped containers then count for nothing.")  # fmt: skip
     @functools.wraps(command)
     def with_engines(*args: object, sockets: Sequence[str], no_engine: bool, **rest: object) -> object:
         chosen = [] if no_engine else _choose(sockets, os.environ.get("DOCKER_HOST", ""))
