@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orlop.kernel.mountinfo import ours
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
 
@@ -39,6 +41,10 @@ def archive(folder: Path, *entries) -> str:
         for info, content in entries:
             tar.addfile(info, content)
     return str(folder / "archive.tar")
+
+
+def is_mounted(folder: Path) -> bool:
+    return str(folder) in {mount.target for mount in ours()}
 
 
 def fill(folder: Path) -> None:
@@ -141,8 +147,8 @@ def test_an_archive_with_access_lists_in_words_only_is_understood(orlop, tmp_pat
 
     orlop("volume", "import", "data", archive(tmp_path, (info, data)))
 
-    words = subprocess.run(["getfacl", "-cnp", str(content("data") / "f")], capture_output=True, text=True).stdout
-    assert words.split() == ["user::rw-", "user:1000:r--", "group::r--", "mask::r--", "other::---"]
+    exact = "02000000 0100 0600 ffffffff 0200 0400 e8030000 0400 0400 ffffffff 1000 0400 ffffffff 2000 0000 ffffffff"
+    assert os.getxattr(content("data") / "f", "system.posix_acl_access") == bytes.fromhex(exact)
 
 
 @pytest.mark.parametrize("name", ["/etc/evil", "../../../evil", "a/../../../../evil", "./../evil"])
@@ -151,10 +157,7 @@ def test_names_that_lead_outside_lead_inside(orlop, tmp_path, content, outside, 
 
     assert [path.name for path in content("data").rglob("*") if path.is_file()] == ["evil"]
     assert not Path("/etc/evil").exists()
-    assert (
-        sorted(path.name for path in tmp_path.iterdir())
-        == ["archive.tar", "outside", "root", "run"][: 4 if (tmp_path / "run").exists() else 3]
-    )
+    assert list(tmp_path.rglob("evil")) == list(content("data").rglob("evil"))
 
 
 @pytest.mark.parametrize("up", [False, True])
@@ -236,7 +239,7 @@ def test_names_are_not_obeyed_by_the_terminal(orlop, tmp_path):
 
 def test_a_header_without_end_is_refused_before_it_fills_the_memory(orlop, tmp_path, environment):
     header = tarfile.TarInfo("./PaxHeaders/x")
-    header.type, header.size = tarfile.XHDTYPE, 1 << 40
+    header.type, header.size = tarfile.XHDTYPE, 1 << 32
     (tmp_path / "head").write_bytes(header.tobuf())
     command = f"cat {tmp_path}/head /dev/zero | {sys.executable} -m orlop volume import data"
 
@@ -284,14 +287,14 @@ def test_an_import_that_is_told_to_end_leaves_nothing(orlop, root, environment, 
     ) as process:
         process.stdin.write(bytes(100))
         until = time.monotonic() + 20
-        while not os.path.ismount(root / "mounts/data") and time.monotonic() < until:
+        while not is_mounted(root / "mounts/data") and time.monotonic() < until:
             time.sleep(0.05)
         process.send_signal(number)
         process.communicate(timeout=20)
 
     assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert orlop("volume", "ls", "-q").stdout == orlop("volume", "ls", "-q", "--trash").stdout == ""
-    assert not os.path.ismount(root / "mounts/data")
+    assert not is_mounted(root / "mounts/data")
 
 
 def test_an_export_that_does_not_end_leaves_no_file(orlop, tmp_path):
