@@ -215,6 +215,26 @@ def test_an_engine_that_was_named_but_does_not_answer_lets_nothing_be_pruned(doc
     assert orlop("volume", "ls", "-q").stdout == "data\n"
 
 
+def test_a_volume_of_another_root_goes_without_the_engines_volume_of_that_name(docker, orlop, machine):
+    docker("volume", "create", "-d", "orlop", "data")
+    other = ("--root", str(machine.folder / "other"))
+    orlop("volume", "create", *other, "data")
+
+    orlop("volume", "rm", *other, "data")
+
+    assert orlop("volume", "ls", *other, "-q").stdout == ""
+    assert docker("volume", "ls", "-q").stdout == "data\n"
+
+
+@pytest.mark.feature("E5")
+def test_info_says_whether_the_daemon_answers(daemon, orlop):
+    assert orlop("info").stdout.endswith("Daemon: answers on /run/docker/plugins/orlop.sock\n")
+
+    daemon.terminate()
+
+    assert "Daemon: does not answer on /run/docker/plugins/orlop.sock" in orlop("info").stdout
+
+
 def test_without_the_daemon_volumes_are_made_and_removed_and_the_engine_agrees_afterwards(
     engine, docker, orlop, daemon, machine
 ):

@@ -39,7 +39,7 @@ def export(config: engine.Config, name: str, target: str) -> None:
         raise Invalid("an archive is not for a terminal; name a file by -o, or redirect standard output")
     service = engine.volumes(config)
     row = service.get(name)
-    with _mounted(service, row, "export") as folder, _written(target) as sink:
+    with _asked_to_end(), _mounted(service, row, "export") as folder, _written(target) as sink:
         tar = subprocess.Popen([*_TAR, f"--directory={folder}", "."], stdout=subprocess.PIPE)
         with _ended_with(tar):
             assert tar.stdout is not None  # noqa: S101 - a pipe was asked for

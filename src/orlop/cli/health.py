@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +54,8 @@ def _is_routine(service: VolumeService, action: reconcile.Action) -> bool:
     row = service.state.by_key(action.key)
     if action.verb == "settle" or (row is not None and row.phase == "trashed"):
         return True
-    if row is None:
-        return False
     try:
-        with service.locked(row):
+        with service.locked(row) if row else nullcontext():
             return action not in reconcile.decide(reconcile.look(service))
     except Busy:
         return True
