@@ -29,8 +29,9 @@ def content(root):
     return lambda name: root / "volumes" / name / "_data"
 
 
-def entry(name, type_=tarfile.REGTYPE, linkname="", content=b"evil"):
+def entry(name, type_=tarfile.REGTYPE, linkname="", content=b"evil", headers=None):
     found = tarfile.TarInfo(name)
+    found.pax_headers = headers or {}
     found.type, found.linkname, found.mode = type_, linkname, 0o644
     found.size = len(content) if type_ == tarfile.REGTYPE else 0
     return found, io.BytesIO(content)
@@ -45,6 +46,13 @@ def archive(folder: Path, *entries) -> str:
 
 def is_mounted(folder: Path) -> bool:
     return str(folder) in {mount.target for mount in ours()}
+
+
+def wait_until_mounted(folder: Path) -> None:
+    until = time.monotonic() + 20
+    while not is_mounted(folder):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def fill(folder: Path) -> None:
@@ -208,6 +216,10 @@ def test_a_file_in_the_place_of_a_fifo_replaces_it_and_waits_for_nobody(orlop, t
         (entry("x" * 300), "File name too long"),
         (entry("d/" * 3000 + "x"), "File name too long"),
         (entry("a", b"Z"), "'a' is of unknown type b'Z'"),
+        (entry("old", headers={"mtime": "never"}), "'old' has a number or an attribute that makes no sense"),
+        (entry("f", headers={"SCHILY.xattr.nonsense": "1"}), "'f': Operation not supported"),
+        (entry("f", headers={"SCHILY.acl.access": "user:somebody:rwx"}), "an access list names 'somebody'"),
+        (entry("f", headers={"SCHILY.acl.access": "nonsense"}), "access list 'nonsense' is not understood"),
     ],
 )
 def test_after_what_is_not_allowed_there_is_no_volume(orlop, tmp_path, root, trick, complaint):
@@ -279,6 +291,26 @@ def test_a_folder_of_yours_is_empty_again_after_an_import_that_did_not_end(orlop
     assert list((tmp_path / "mine").iterdir()) == []
 
 
+def test_a_slow_import_is_neither_detached_nor_removed_meanwhile(orlop, tmp_path, root, environment, content):
+    whole = Path(archive(tmp_path, entry("file"))).read_bytes()
+    argv = [sys.executable, "-m", "orlop", "volume", "import", "data"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        process.stdin.write(whole[:100])
+        process.stdin.flush()
+        wait_until_mounted(root / "mounts/data")
+        impatient = {"ORLOP_HOLD_GRACE": "0"}
+
+        refused = orlop("volume", "rm", "data", env=impatient, status=1)
+        orlop("system", "check", "--repair", env=impatient)
+        assert is_mounted(root / "mounts/data")
+        process.communicate(whole[100:], timeout=20)
+
+    assert "is in use" in refused.stderr
+    assert process.returncode == 0
+    assert (content("data") / "file").read_text() == "evil"
+    assert not is_mounted(root / "mounts/data")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_import_that_is_told_to_end_leaves_nothing(orlop, root, environment, number):
     argv = [sys.executable, "-m", "orlop", "volume", "import", "data"]
@@ -286,9 +318,7 @@ def test_an_import_that_is_told_to_end_leaves_nothing(orlop, root, environment, 
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     ) as process:
         process.stdin.write(bytes(100))
-        until = time.monotonic() + 20
-        while not is_mounted(root / "mounts/data") and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until_mounted(root / "mounts/data")
         process.send_signal(number)
         process.communicate(timeout=20)
 

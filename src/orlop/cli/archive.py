@@ -59,8 +59,8 @@ def export(config: engine.Config, name: str, target: str) -> None:
 def import_(config: engine.Config, name: str, source: str, options: Sequence[str], labels: Sequence[str]) -> None:
     """Make a new volume of a tar archive: plain, or compressed by gzip, bzip2, xz or zstd.
 
-    All of it or nothing: after an error there is no such volume. Nothing outside of the volume is written, whatever
-    the archive says; one with device nodes is refused.
+    All of it or nothing: after an error there is no such volume (after a power cut in the middle, there is: remove it).
+    Nothing outside of the volume is written, whatever the archive says; one with device nodes is refused.
     """
     service = engine.volumes(config)
     with _opened(source) as (archive, size), _asked_to_end():
@@ -88,6 +88,7 @@ def _fill(folder: Path, archive: IO[bytes], label: str, size: int) -> None:
             raise Invalid(f"the archive is not imported: {complaint or 'unpacking was killed'}")
         if failure:
             raise failure
+        subprocess.run(["sync", "-f", str(folder)], check=True)
     except BaseException:
         # A folder of yours, or a share, is kept when its volume is removed.
         subprocess.run(["find", str(folder), "-xdev", "-mindepth", "1", "!", "-name", "lost+found", "-delete"])
@@ -123,7 +124,12 @@ def _mounted(service: VolumeService, row: Row, what: str) -> Iterator[Path]:
     holder = Holder("orlop", f"{what}-{pid}", pid, processes.start_time(pid) or 0)
     folder = service.mount(row.name, holder)
     try:
-        yield folder
+        # However long it takes: the kernel does not unmount what is open.
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield folder
+        finally:
+            os.close(fd)
     finally:
         service.unmount(row.name, holder)
 

@@ -16,7 +16,8 @@ import stat
 import struct
 import sys
 import tarfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import IO, cast
 
@@ -60,15 +61,14 @@ def unpack(stream: IO[bytes]) -> None:
     with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Entry) as archive:
         while entry := archive.next():
             archive.members = []  # type: ignore[attr-defined] # it would remember them all
-            try:
+            with _naming(entry):
                 _make(archive, entry)
-            except OSError as error:
-                raise _translated(entry, error) from error
             if entry.isdir():
                 folders.append(entry)
     # Last, and the inner ones first: what is made in a folder changes its time.
     for entry in reversed(folders):
-        _dress(entry, _path(entry.name))
+        with _naming(entry):
+            _dress(entry, _path(entry.name))
     while stream.read(1 << 20):  # padding after the end
         pass
 
@@ -193,13 +193,21 @@ def _acl(text: str) -> bytes:
     return struct.pack("<I", 2) + entries
 
 
-def _translated(entry: tarfile.TarInfo, error: OSError) -> OrlopError:
+@contextmanager
+def _naming(entry: tarfile.TarInfo) -> Iterator[None]:
+    """Errors say at which entry of the archive they came up."""
     name = entry.name if len(entry.name) < 200 else entry.name[:200] + "..."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"no room for {name!r}; import into a volume with a larger size=")
-    if entry.islnk() and error.errno == errno.ENOENT:
-        return Invalid(f"{name!r} is a hard link to {entry.linkname[:200]!r}, which the archive does not hold")
-    return Unavailable(f"{name!r}: {error.strerror}")
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"no room for {name!r}; import into a volume with a larger size=") from error
+        if entry.islnk() and error.errno == errno.ENOENT:
+            target = entry.linkname[:200]
+            raise Invalid(f"{name!r} is a hard link to {target!r}, which the archive does not hold") from error
+        raise Unavailable(f"{name!r}: {error.strerror}") from error
+    except (ValueError, ArithmeticError) as error:
+        raise Invalid(f"{name!r} has a number or an attribute that makes no sense: {error}") from error
 
 
 def _say(text: str) -> int:
