@@ -98,6 +98,7 @@ def test_an_engine_that_has_a_volume_of_that_name_somewhere_else_is_not_told_to_
 
     orlop("volume", "rm", "data", "--engine", str(foreign.path), "--engine", str(own.path), env=ASK)
 
+    # Ours was told; it knew no such volume after all, so orlop removed it itself.
     assert "DELETE /volumes/data" not in foreign.asked
     assert "DELETE /volumes/data" in own.asked
     assert orlop("volume", "ls", "-q").stdout == ""

@@ -81,13 +81,14 @@ class Engine:
         ours = (each for each in found if _is_ours(each.get("Driver")))
         return {each["Name"]: Known(each.get("Labels") or {}, Path(each.get("Mountpoint") or "/")) for each in ours}
 
-    def remove(self, name: str) -> None:
-        """Have the engine remove its volume ``name``; none is fine. Raises `InUse` as the engine says it."""
+    def remove(self, name: str) -> bool:
+        """Have the engine remove its volume ``name``; whether it had one. Raises `InUse` as the engine says it."""
         status, answer = self._call("DELETE", f"/volumes/{quote(name)}", _REMOVE)
         if status == HTTPStatus.CONFLICT:
             raise InUse(f"volume {name!r}: the engine says: {_message(answer)}")
         if status >= HTTPStatus.BAD_REQUEST and status != HTTPStatus.NOT_FOUND:
             raise Unavailable(f"volume {name!r}: the engine says: {_message(answer)}")
+        return status != HTTPStatus.NOT_FOUND
 
     def _look(self, path: str, patience: float) -> Any:
         status, answer = self._call("GET", path, patience)
@@ -135,11 +136,9 @@ class Engines:
         users = self.users(row.name)
         if users:
             raise InUse(f"volume {row.name!r} is in use by {', '.join(map(str, users))}; remove that first")
-        for engine in self._engines:
-            if _has(engine, service, row):
-                engine.remove(row.name)
-        current = service.state.by_key(row.key)
-        if current is not None and current.phase == "ready":
+        # An engine passes it on to our daemon, so then it has gone.
+        removed = [engine.remove(row.name) for engine in self._engines if _has(engine, service, row)]
+        if not any(removed):
             service.remove(row.name)
 
 
