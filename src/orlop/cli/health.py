@@ -42,9 +42,9 @@ def repair(config: engine.Config) -> Iterator[str]:
     for action in reconcile.reconcile(service):
         if action.verb != "settle":
             yield f"{action.verb} {action.key}: {action.why}"
-    for row in service.all():
-        folder = service.folder / row.key
-        if folder.is_dir() and not (folder / definitions.LIVE).exists():
+    rows, defined = service.all(), _defined(service)
+    for row in rows:
+        if (service.folder / row.key).is_dir() and row.key not in defined:
             definitions.write(service.folder, row)
             yield f"wrote the definition of {row.name} again"
 
@@ -62,26 +62,36 @@ def _is_routine(service: VolumeService, action: reconcile.Action) -> bool:
 
 
 def _unlike_their_definitions(service: VolumeService) -> Iterator[Problem]:
-    for row in service.all():
+    # In this order: a volume has its definition before it is ready.
+    rows, defined = service.all(), _defined(service)
+    for row in rows:
         folder = service.folder / row.key
-        if not folder.is_dir():
-            with suppress(NotFound):  # removed meanwhile
-                service.get(row.name)
+        if folder.is_dir() and row.key in defined:
+            continue
+        with suppress(NotFound):  # removed meanwhile
+            service.get(row.name)
+            if folder.is_dir():
+                yield Problem(row.key, "its definition is missing; --repair writes it again")
+            else:
                 yield Problem(row.key, f"its folder '{folder}' is missing; restore it, or 'orlop volume rm {row.name}'")
-        elif not (folder / definitions.LIVE).exists() and service.state.live(row.name) == row:
-            yield Problem(row.key, "its definition is missing; --repair writes it again")
     for path, found in definitions.read(service.folder):
         if found is None:
             yield Problem(path.parent.name, f"definition '{path}' makes no sense; correct or remove the file")
 
 
 def _unknown_folders(service: VolumeService) -> Iterator[Problem]:
+    known = {path.parent.name for path, _ in definitions.read(service.folder)}
     for folder in sorted(service.folder.iterdir()):
         # Looked for one by one: a row is there before its folder, and after it.
         if folder.is_dir() and service.state.by_key(folder.name) is None and folder.exists():
-            known = any((folder / name).exists() for name in (definitions.LIVE, definitions.TRASHED))
-            what = "--repair takes it up" if known else "it has no definition; move it away if nobody needs it"
+            what = "--repair takes it up" if folder.name in known else "it has no definition; move it away if unneeded"
             yield Problem(folder.name, f"folder '{folder}' belongs to no volume; {what}")
+
+
+def _defined(service: VolumeService) -> set[str]:
+    """The keys of volumes with a definition, readable or not, that is not one in the trash."""
+    found = definitions.read(service.folder)
+    return {path.parent.name for path, row in found if row is None or row.phase == "ready"}
 
 
 def _refuse_while_used(config: engine.Config) -> None:

@@ -15,7 +15,7 @@ from typing import cast
 
 from orlop.state import Phase, Row
 
-LIVE, TRASHED = "volume.json", "trashed.json"
+_LIVE, _TRASHED = "volume.json", "trashed.json"
 
 
 def write(root: Path, row: Row) -> None:
@@ -29,12 +29,12 @@ def write(root: Path, row: Row) -> None:
         "labels": dict(row.labels),
         "created": row.created,
     }
-    new = folder / f"{LIVE}.new"
+    new = folder / f"{_LIVE}.new"
     with new.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    new.rename(folder / LIVE)
+    new.rename(folder / _LIVE)
     sync(folder)
     sync(root)
 
@@ -42,18 +42,18 @@ def write(root: Path, row: Row) -> None:
 def trash(root: Path, key: str) -> None:
     """The volume was removed; again is fine."""
     with suppress(FileNotFoundError):
-        (root / key / LIVE).rename(root / key / TRASHED)
+        (root / key / _LIVE).rename(root / key / _TRASHED)
 
 
 def restore(root: Path, key: str) -> None:
     """The volume came back; again is fine."""
     with suppress(FileNotFoundError):
-        (root / key / TRASHED).rename(root / key / LIVE)
+        (root / key / _TRASHED).rename(root / key / _LIVE)
 
 
 def delete(root: Path, key: str) -> None:
     """The volume has gone for good, and its folder with it; none is fine."""
-    for name in (LIVE, TRASHED, f"{LIVE}.new"):
+    for name in (_LIVE, _TRASHED, f"{_LIVE}.new"):
         (root / key / name).unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         (root / key).rmdir()
@@ -61,7 +61,7 @@ def delete(root: Path, key: str) -> None:
 
 def read(root: Path) -> Iterator[tuple[Path, Row | None]]:
     """Every definition below ``root``; None for a file that makes no sense."""
-    for name, phase in ((LIVE, "ready"), (TRASHED, "trashed")):
+    for name, phase in ((_LIVE, "ready"), (_TRASHED, "trashed")):
         for path in sorted(root.glob(f"*/{name}")):
             yield path, _parse(path, cast("Phase", phase))
 
