@@ -1,13 +1,14 @@
 """Options that many commands share: where orlop keeps its things, and how patient it is."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from orlop.engine import Config
+from orlop.errors import Invalid, OrlopError
 
 _DEFAULT = Config()
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -38,7 +39,7 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="Folder of the volumes and the state file.")  # fmt: skip
     @click.option("--run", type=FOLDER, default=None, envvar="ORLOP_RUN",
                   help="Folder in memory, for secrets.  [default: below /run/orlop]")  # fmt: skip
-    @click.option("--trash", "trash_grace", type=Duration(), default=_DEFAULT.trash_grace, envvar="ORLOP_TRASH",
+    @click.option("--trash-grace", type=Duration(), default=_DEFAULT.trash_grace, envvar="ORLOP_TRASH",
                   help="How long a removed volume can be restored.  [default: 24h]")  # fmt: skip
     @click.option("--hold-grace", type=Duration(), default=_DEFAULT.hold_grace, envvar="ORLOP_HOLD_GRACE", hidden=True)
     @click.option("--boot-id", default="", envvar="ORLOP_BOOT_ID", hidden=True)
@@ -55,3 +56,26 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(config, **rest)
 
     return with_config
+
+
+def mapping(texts: Sequence[str]) -> dict[str, str]:
+    """``key=value`` texts as a mapping; a key alone has an empty value."""
+    found = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not key:
+            raise Invalid(f"{text!r} is not KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def each(names: Sequence[str], do: Callable[[str], object]) -> int:
+    """``do`` each of ``names``, whatever becomes of the others; prints errors, and returns the exit status."""
+    status = 0
+    for name in names:
+        try:
+            do(name)
+        except OrlopError as error:
+            click.echo(f"orlop: {error}", err=True)
+            status = 1
+    return status

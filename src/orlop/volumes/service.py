@@ -93,8 +93,15 @@ class VolumeService:
 
     # create, change, remove, restore
 
-    def create(self, name: str, options: Mapping[str, str], labels: Mapping[str, str] | None = None) -> Row:
-        """Make the volume ``name``; one that is there already with the same options is fine.
+    def create(
+        self,
+        name: str,
+        options: Mapping[str, str],
+        labels: Mapping[str, str] | None = None,
+        *,
+        exist_ok: bool = True,
+    ) -> Row:
+        """Make the volume ``name``; one that is there already with the same options is fine (if ``exist_ok``).
 
         The option ``driver`` chooses the driver. Raises `Conflict` if it exists with other options, `Invalid`, or
         what the driver raises; then nothing has changed.
@@ -105,6 +112,8 @@ class VolumeService:
         with self._locks.hold(name):
             existing = self.state.live(name)
             if existing is not None and existing.phase == "ready":
+                if not exist_ok:
+                    raise Conflict(f"a volume {name!r} exists already; choose another name")
                 _refuse_difference(existing, driver, options)
                 return existing
             if existing is not None:  # half made by somebody who was never told that it exists

@@ -1,0 +1,24 @@
+import json
+
+
+def test_ls_names_the_drivers_and_their_options(orlop):
+    lines = orlop("driver", "ls").stdout.splitlines()
+
+    assert lines[0].split() == ["DRIVER", "SCOPE", "OPTIONS"]
+    assert [line.split()[0] for line in lines[1:]] == ["local", "secret", "tmpfs"]
+    assert orlop("driver", "ls", "--format", "{{.Name}} {{.Scope}}").stdout.startswith("local local\n")
+
+
+def test_inspect_gives_each_option_with_its_help(orlop):
+    page = orlop("driver", "inspect", "tmpfs").stdout
+    (document,) = json.loads(orlop("driver", "inspect", "tmpfs", "--format", "json").stdout)
+
+    assert "Can grow: no" in page
+    assert "  size        most bytes it may hold, such as 64m" in page
+    assert document["Options"]["uid"] == "owner of its root (default 0)"
+
+
+def test_inspect_of_a_driver_that_is_not_there_says_which_there_are(orlop):
+    refused = orlop("driver", "inspect", "nope", status=1)
+
+    assert refused.stderr == "orlop: no volume driver 'nope'; there are local, secret, tmpfs\n"

@@ -1,0 +1,62 @@
+import signal
+import subprocess
+import sys
+import time
+
+
+def test_help_names_every_command(orlop):
+    page = orlop("--help").stdout
+
+    for command in ("completion", "driver", "info", "serve", "system", "volume"):
+        assert f"\n  {command} " in page
+
+
+def test_wrong_usage_is_status_2_and_what_went_wrong_status_1(orlop):
+    assert "No such command 'nope'" in orlop("nope", status=2).stderr
+    assert "No such option" in orlop("volume", "ls", "--nope", status=2).stderr
+    assert orlop("volume", "rm", "nope", status=1).stderr == "orlop: no volume 'nope'\n"
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(orlop, tmp_path):
+    (tmp_path / "file").touch()
+
+    refused = orlop("volume", "ls", "--root", str(tmp_path / "file/below"), status=1)
+
+    assert refused.stderr == f"orlop: '{tmp_path}/file/below': Not a directory\n"
+
+
+def test_a_reader_who_has_seen_enough_ends_it_quietly(orlop, environment):
+    for number in range(3):
+        orlop("volume", "create", f"v{number}")
+    command = f"{sys.executable} -m orlop system events --follow | head -1"
+
+    done = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    time.sleep(1)
+    orlop("volume", "create", "more")
+    stdout, stderr = done.communicate(timeout=20)
+
+    assert len(stdout.splitlines()) == 1
+    assert stderr == b""
+
+
+def test_an_interrupt_is_status_130_without_a_word(orlop, environment):
+    argv = [sys.executable, "-m", "orlop", "system", "events", "--follow"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    orlop("volume", "create", "data")
+    assert b"create data" in process.stdout.readline()
+
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert stderr == b""
+
+
+def test_commands_do_not_load_the_web_server(environment):
+    argv = [sys.executable, "-X", "importtime", "-m", "orlop", "volume", "ls"]
+
+    loaded = subprocess.run(argv, capture_output=True, text=True, env=environment, check=True).stderr
+
+    assert "orlop.state" in loaded
+    assert "aiohttp" not in loaded
+    assert "http.client" not in loaded
