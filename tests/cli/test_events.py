@@ -22,7 +22,7 @@ def actions(text: str) -> list[str]:
     return [" ".join(line.split()[2:4]) for line in text.splitlines()]
 
 
-@pytest.mark.feature("E5")
+@pytest.mark.part("E5")
 def test_events_are_in_order_as_docker_prints_them(orlop, history):
     found = orlop("system", "events").stdout
 
@@ -30,7 +30,7 @@ def test_events_are_in_order_as_docker_prints_them(orlop, history):
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z volume create old \(driver=local\)\n", found)
 
 
-@pytest.mark.feature("E5")
+@pytest.mark.part("E5")
 def test_events_are_chosen_by_time_volume_and_kind(orlop, history):
     def chosen(*words: str) -> list[str]:
         return actions(orlop("system", "events", *words).stdout)
@@ -43,7 +43,7 @@ def test_events_are_chosen_by_time_volume_and_kind(orlop, history):
     assert chosen("--since", "2001-01-01", "-f", "event=remove") == ["remove old"]
 
 
-@pytest.mark.feature("E5")
+@pytest.mark.part("E5")
 def test_events_as_json_are_those_of_dockers_api(orlop, history):
     first = json.loads(orlop("system", "events", "--format", "json").stdout.splitlines()[0])
 
@@ -54,7 +54,7 @@ def test_events_as_json_are_those_of_dockers_api(orlop, history):
     assert orlop("system", "events", "--format", template).stdout.splitlines()[2] == "remove old"
 
 
-@pytest.mark.feature("E5")
+@pytest.mark.part("E5")
 def test_following_shows_what_happens_from_now_on(orlop, environment):
     argv = [sys.executable, "-m", "orlop", "system", "events", "--follow", "--until", str(time.time() + 3)]
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 
-@pytest.mark.feature("E5")
+@pytest.mark.part("E5")
 def test_info_tells_what_there_is(orlop, root):
     orlop("volume", "create", "one")
     orlop("volume", "create", "two", "-d", "tmpfs")

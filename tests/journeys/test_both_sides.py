@@ -226,7 +226,7 @@ def test_a_volume_of_another_root_goes_without_the_engines_volume_of_that_name(d
     assert docker("volume", "ls", "-q").stdout == "data\n"
 
 
-@pytest.mark.feature("E5")
+@pytest.mark.part("E5")
 def test_info_says_whether_the_daemon_answers(daemon, orlop):
     assert orlop("info").stdout.endswith("Daemon: answers on /run/docker/plugins/orlop.sock\n")
 
@@ -289,7 +289,7 @@ def test_both_sides_create_list_prune_and_remove_at_the_same_time(docker, orlop)
     assert orlop("system", "check").stdout == "all is well\n"
 
 
-@pytest.mark.feature("E5")
+@pytest.mark.part("E5")
 def test_events_tell_what_both_sides_did(docker, orlop):
     orlop("volume", "create", "data")
     container = docker("run", "--rm", "-v", "data:/v", "shell", "/bin/true")
