@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.state import Row, State
+COLUMNS = "key, name, driver, options, labels, created, phase"
 
 
 @pytest.fixture
@@ -110,10 +110,11 @@ def test_folders_that_belong_to_no_volume_are_found_and_taken_up_if_they_are_def
 
 
 def test_half_made_and_half_removed_volumes_are_found_and_finished(orlop, volumes, root):
-    state = State(root / "state.db")
-    state.insert(Row("", "half", "local", {}, {}, "2026-01-01T00:00:00Z"))
-    state.move("gone", "removing")
-    state.close()
+    with sqlite3.connect(root / "state.db") as db:
+        row = ("half", "half", "local", "{}", "{}", "2026-01-01T00:00:00Z", "creating")
+        db.execute(f"INSERT INTO volumes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        db.execute("UPDATE volumes SET phase = 'removing' WHERE key = 'gone'")
+    db.close()
 
     found = orlop("system", "check", status=1)
     repaired = orlop("system", "check", "--repair")
