@@ -1,8 +1,10 @@
-"""``make docs``: pages made from the code: docs/commands.md, docs/drivers.md and the man pages in docs/man/.
+"""``make docs``: pages made from the code: commands, drivers, benchmarks and the man pages in docs/man/.
 
 ``--check`` writes nothing and fails, naming them, if pages differ from what the code says.
 """
 
+import ast
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +15,19 @@ from orlop import engine
 from orlop.cli.main import main as orlop
 
 HOME = Path(__file__).parent.parent / "docs"
+sys.path.append(str(HOME.parent / "bench"))
+from figures import Figure, met  # noqa: E402 - benchmarks are no package
+
 MADE = "<!-- made by `make docs`: change the code instead -->"
 
 
 def pages() -> dict[Path, str]:
     commands = list(walk(orlop, ("orlop",)))
-    found = {HOME / "commands.md": reference(commands), HOME / "drivers.md": drivers()}
+    found = {
+        HOME / "commands.md": reference(commands),
+        HOME / "drivers.md": drivers(),
+        HOME / "benchmarks.md": benchmarks(),
+    }
     for names, command in commands:
         found[HOME / "man" / f"{'-'.join(names)}.1"] = man(names, command)
     return found
@@ -52,6 +61,31 @@ def drivers() -> str:
         parts.extend(f"| `{option}` | {help_.replace('|', '/')} |" for option, help_ in driver.options().items())
         parts.append("")
     return "\n".join(parts)
+
+
+def benchmarks() -> str:
+    """What ``make bench`` measured last, from bench/results/."""
+    parts = [MADE, "# Benchmarks\n", BENCHMARKS]
+    for path in sorted((HOME.parent / "bench/results").glob("*.json")):
+        about = ast.get_docstring(ast.parse((HOME.parent / "bench" / f"{path.stem}.py").read_text())) or ""
+        parts.append(f"## {path.stem}\n\n{paragraphs(about)}\n\n```\nmake bench ONLY={path.stem}\n```\n")
+        parts.append("| | ours | peer | ratio | goal | |\n|---|---|---|---|---|---|")
+        parts.extend(figure_row(Figure(**figure)) for figure in json.loads(path.read_text()))
+        parts.append("")
+    return "\n".join(parts)
+
+
+BENCHMARKS = """\
+Medians of runs in turn with the peer, in one process, on one computer; the ratio is the median of the ratios pair by pair.
+A missed goal is shown as it is. Loop-file filesystems in memory are used, so that a slow disk does not hide what a program costs.
+"""
+
+
+def figure_row(figure: Figure) -> str:
+    peer = f"{figure.peer:g} {figure.unit} ({figure.peer_name})" if figure.peer is not None else ""
+    ratio = f"{figure.ratio:.2f}" if figure.ratio is not None else ""
+    verdict = "met" if met(figure) else "**missed**"
+    return f"| {figure.name} | {figure.ours:g} {figure.unit} | {peer} | {ratio} | {figure.goal} | {verdict} |"
 
 
 def paragraphs(docstring: str) -> str:

@@ -32,7 +32,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
 def test_every_command_that_is_shown_exists(page: Path) -> None:
-    shown = re.findall(r"(?:^\$? ?|`|sudo )orlop((?: [a-z]+)*)", page.read_text(), re.MULTILINE)
+    text = page.read_text()
+    code = "\n".join(
+        [*re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL), *re.findall(r"`[^`\n]+`", text)]
+    )
+    shown = re.findall(r"(?:^|[`$] ?|sudo |&& )orlop((?: [a-z]+)*)", code, re.MULTILINE)
 
     assert [words for words in shown if not _exists(words.split())] == []
 

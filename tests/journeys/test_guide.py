@@ -1,0 +1,45 @@
+"""docs/guide.md tells the truth: its commands run from top to bottom, and fail only where it says so."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orlop.testing import images
+from orlop.testing.engine import Engine
+from orlop.testing.machine import Machine
+
+GUIDE = Path(__file__).parents[2] / "docs/guide.md"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "guide", "guide") as machine:
+        machine.spawn([sys.executable, "-m", "orlop", "serve"], log=tmp_path / "serve.log")
+        socket = machine.root / "run/docker/plugins/orlop.sock"
+        end = time.monotonic() + 20
+        while not socket.exists():
+            assert time.monotonic() < end, (tmp_path / "serve.log").read_text()
+            time.sleep(0.05)
+        engine = Engine(machine)
+        engine.start()
+        engine.load(images.build("busybox"))
+        yield machine
+        engine.stop()
+
+
+@pytest.mark.part("V5", "V6", "V15", "D1", "D12", "E5")
+def test_the_guides_commands_do_what_it_says(machine: Machine) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    commands = re.findall(r"^\$ (.*)$", GUIDE.read_text(), re.MULTILINE)
+
+    for command in commands:
+        argv, _, remark = command.partition("    # ")
+        done = machine.run(["sh", "-c", argv], check=False, env={"PATH": path})
+
+        assert (done.returncode != 0) == remark.startswith("fails"), f"{command}\n{done.stdout}{done.stderr}"
+    assert len(commands) > 40
