@@ -76,8 +76,9 @@ def benchmarks() -> str:
 
 
 BENCHMARKS = """\
-Medians of runs in turn with the peer, in one process, on one computer; the ratio is the median of the ratios pair by pair.
-A missed goal is shown as it is. Loop-file filesystems in memory are used, so that a slow disk does not hide what a program costs.
+Medians of runs in turn with the peer, in one process, on one computer; the ratio is the median of the ratios pair
+by pair. A missed goal is shown as it is. Loop-file filesystems in memory are used, so that a slow disk does not
+hide what a program costs.
 """
 
 

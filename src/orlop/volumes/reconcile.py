@@ -52,7 +52,7 @@ def look(service: VolumeService) -> Facts:
     mounted = {entry.target[len(mounts) :] for entry in mountinfo.ours() if entry.target.startswith(mounts)}
     attached = service.state.attached()
     seen = {path.name for path in service.mounter.holders(service.mounts / key for key in mounted | attached.keys())}
-    used = seen | {hold.key for hold in service.vouched()}
+    used = seen | {hold.key for hold in service.uses.vouched()}
     unfinished = service.state.unfinished()
     return Facts(host.boot, host.now(), host.trash_grace, unfinished, attached, frozenset(mounted), frozenset(used))
 

@@ -8,20 +8,20 @@ kill the process: whatever was acknowledged is true afterwards, and everything e
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError
 from orlop.grammar import volume_name
-from orlop.kernel import processes
 from orlop.kernel.locks import Locks
 from orlop.mount import Mounter
-from orlop.state import Change, Hold, Holder, Row, State
+from orlop.state import Change, Holder, Row, State
 from orlop.volumes import definitions
 from orlop.volumes.driver import Measured, Resizable, Volume, VolumeDriver
 from orlop.volumes.options import refuse_unknown
+from orlop.volumes.uses import Uses
 
 DEFAULT_DRIVER = "local"
 DRIVER_OPTION = "driver"
@@ -58,6 +58,7 @@ class VolumeService:
     ):
         """``root`` holds ``volumes/`` (what drivers store) and ``mounts/`` (where volumes are mounted)."""
         self.state, self.mounter, self.drivers, self.host = state, mounter, drivers, host
+        self.uses = Uses(state, mounter, host.boot, host.now, host.hold_grace)
         self.folder, self.mounts, self._locks = root / "volumes", root / "mounts", locks
         self.folder.mkdir(parents=True, exist_ok=True)
         self.mounts.mkdir(exist_ok=True)
@@ -178,14 +179,14 @@ class VolumeService:
 
     def restore(self, name: str, new_name: str | None = None) -> Row:
         """Bring back the volume ``name`` that was removed last, under ``new_name`` if that is given."""
-        found = [row for row in self.state.unfinished() if row.phase == "trashed" and row.name == name]
-        if not found:
-            raise NotFound(f"no volume {name!r} in the trash")
-        row = max(found, key=lambda row: row.removed or 0)
-        row = replace(row, name=volume_name(new_name or name), phase="ready", removed=None)
-        with self._locks.hold(row.name):
-            if self.state.live(row.name):
-                raise Conflict(f"a volume {row.name!r} exists; restore under another name")
+        new_name = volume_name(new_name or name)
+        # Both names, always in the same order: the old one keeps the storage from being purged meanwhile.
+        with ExitStack() as locks:
+            for each in sorted({name, new_name}):
+                locks.enter_context(self._locks.hold(each))
+            row = replace(self._trashed(name), name=new_name, phase="ready", removed=None)
+            if self.state.live(new_name):
+                raise Conflict(f"a volume {new_name!r} exists; restore under another name")
             with self._noted("restore", row) as change:
                 change.replace(row)
             self.host.step("restore: recorded")
@@ -238,16 +239,8 @@ class VolumeService:
         return True
 
     def users(self, row: Row) -> list[str]:
-        """Who uses ``row``, in words: processes that see it, and engines that took it a moment ago."""
-        target = self.path(row)
-        pids = self.mounter.holders([target]).get(target, ())
-        seen = [f"process {pid} ({processes.command(pid)})" for pid in pids]
-        return seen + [f"{hold.holder.client} for {hold.holder.id[:12]}" for hold in self.vouched(row.key)]
-
-    def vouched(self, key: str | None = None) -> list[Hold]:
-        """The holds, of one volume or all, that count without the kernel: recent ones of living engines."""
-        young = self.host.now() - self.host.hold_grace
-        return [hold for hold in self.state.holds(key) if hold.since > young and self._alive(hold)]
+        """Who uses ``row``, in words; empty if nobody does."""
+        return self.uses.of(row.key, self.path(row))
 
     @contextmanager
     def locked(self, row: Row) -> Iterator[Row | None]:
@@ -256,6 +249,12 @@ class VolumeService:
             yield self.state.by_key(row.key)
 
     # parts
+
+    def _trashed(self, name: str) -> Row:
+        found = [row for row in self.state.unfinished() if row.phase == "trashed" and row.name == name]
+        if not found:
+            raise NotFound(f"no volume {name!r} in the trash")
+        return max(found, key=lambda row: row.removed or 0)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[Row]:
@@ -313,12 +312,6 @@ class VolumeService:
         self.host.step("delete: removed")
         with self.state.change() as change:
             change.delete(row.key)
-
-    def _alive(self, hold: Hold) -> bool:
-        if hold.boot != self.host.boot:
-            return False
-        holder = hold.holder
-        return holder.pid == 0 or processes.start_time(holder.pid) == holder.started
 
     @contextmanager
     def _noted(
