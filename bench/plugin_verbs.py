@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from figures import Figure, alone, compare
+from figures import Figure, compare
 from orlop.testing.machine import Machine
-from orlop.testing.process import Process
+from orlop.testing.voltest.subject import rclone
 
 ROUNDS, VOLUMES = 5, 60
 RCLONE = Path(__file__).parent.parent / ".cache/peers/bin/rclone"
@@ -49,9 +49,9 @@ def measure() -> list[Figure]:
         ours = Plugin(start_orlop(machine, disk / "orlop"))
         until(lambda: ours.connect() is None)
         print(f"orlop answered after {time.perf_counter() - started:.2f} s", file=sys.stderr)
-        peer = Plugin(start_rclone(machine, disk))
+        path, options = start_rclone(machine, disk)
+        peer = Plugin(path)
         until(lambda: peer.connect() is None)
-        options = {"type": "local", "path": f"{disk}/data/{{name}}"}
         rounds = [(one_round(ours, {}), one_round(peer, options)) for _ in range(ROUNDS)]
     figures = [
         compare(f"{verb}", "ms", [a[verb] for a, _ in rounds], [b[verb] for _, b in rounds], "rclone", "<= 1.3")
@@ -109,12 +109,13 @@ def start_orlop(machine: Machine, root: Path, *more: str) -> Path:
     return path
 
 
-def start_rclone(machine: Machine, disk: Path) -> Path:
-    machine.run(["mkdir", str(disk / "data")])
-    folders = ["--base-dir", str(disk / "rclone"), "--cache-dir", str(disk / "rclone-cache")]
-    path = disk.parent / "rclone.sock"
-    machine.spawn([str(RCLONE), "serve", "docker", "--socket-addr", str(path), *folders], log=path.with_suffix(".log"))
-    return path
+def start_rclone(machine: Machine, disk: Path) -> tuple[Path, dict[str, str]]:
+    """The daemon as voltest judges it, the socket it will answer at, and options for a volume."""
+    subject, path = rclone(RCLONE), disk.parent / "rclone.sock"
+    places = {"socket": path, "state": disk / "rclone"}
+    machine.run(["sh", "-ec", subject.setup.format(**places)])
+    machine.spawn([word.format(**places) for word in subject.command], log=path.with_suffix(".log"))
+    return path, {key: value.format(**places, name="{name}") for key, value in subject.options.items()}
 
 
 @contextmanager
@@ -128,6 +129,3 @@ def memory_disk(size: str = "2G", fs: str = "ext4") -> Iterator[tuple[Machine, P
             machine.run([f"mkfs.{fs}", "-q", str(image)])
             machine.run(["mount", "-o", "loop", str(image), str(disk)])
             yield machine, disk
-
-
-__all__ = ["Plugin", "Process", "alone", "memory_disk", "start_orlop", "timed", "until"]

@@ -16,9 +16,9 @@ from orlop.testing.machine import Machine
 LIFE = Path(__file__).with_name("life.py")
 STEPS = [
     "create: recorded", "create: made", "create: defined",
-    "mount: recorded", "mount: attached", "mount: mounted", "mount: held",
+    "mount: recorded", "mount: attached", "mount: mounted",
     "update: recorded", "update: resized",
-    "unmount: released", "unmount: unmounted", "unmount: detached",
+    "unmount: unmounted", "unmount: detached", "unmount: recorded",
     "remove: detached", "remove: recorded",
     "restore: recorded",
     "remove: detached", "remove: recorded",

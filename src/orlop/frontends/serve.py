@@ -14,6 +14,7 @@ import struct
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import uvloop
 from aiohttp import web
 
 from orlop.frontends import plugin
@@ -49,7 +50,8 @@ class Daemon:
 
         A verb that hangs in a backend is left behind: its volume is put right by the next reconcile.
         """
-        asyncio.run(self._run(ready))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._run(ready))
         if self._busy:
             _log.warning("%d verbs did not end in time", self._busy)
             os._exit(0)  # Python would wait for their threads

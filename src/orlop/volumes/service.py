@@ -211,31 +211,39 @@ class VolumeService:
         """Where the volume is mounted, from now on for ``holder`` too; asking again counts once more."""
         with self._locked(name) as row:
             target = self.path(row)
-            if not self.mounter.mounted(target):
+            there = self.mounter.mounted(target)
+            # After a power cut nothing is attached here; only what other hosts can see must be remembered over it.
+            with self._noted("mount", row, _who(holder), durable=not there and self._is_global(row.driver)) as change:
+                change.hold(row.key, holder, self.host.boot, self.host.now())
+                if not there:
+                    change.attach(row.key, self.host.boot)
+            self.host.step("mount: recorded")
+            if not there:
                 self._bring_up(row, target)
             self.host.step("mount: mounted")
-            with self._noted("mount", row, _who(holder), durable=False) as change:
-                change.hold(row.key, holder, self.host.boot, self.host.now())
-            self.host.step("mount: held")
             return target
 
     def unmount(self, name: str, holder: Holder) -> None:
         """``holder`` needs it once less; after the last it is detached, unless the kernel still shows a user."""
         with self._locked(name) as row:
-            with self._noted("unmount", row, _who(holder), durable=False) as change:
-                change.release(row.key, holder)
-            self.host.step("unmount: released")
-            if not self.state.holds(row.key):
-                self.settle(row)
+            down = False
+            try:
+                down = (
+                    not self._is_held_besides(row, holder) and not self.uses.seen(self.path(row)) and self._detach(row)
+                )
+            finally:
+                with self._noted("unmount", row, _who(holder), durable=False) as change:
+                    change.release(row.key, holder)
+                    if down:
+                        change.detach(row.key)
+            self.host.step("unmount: recorded")
 
     def settle(self, row: Row) -> bool:
         """Detach ``row`` if nobody uses it; whether that was so. The caller holds its lock."""
-        if self.users(row):
+        if self.users(row) or not self._detach(row):
             return False
-        try:
-            self._take_down(row)
-        except InUse:
-            return False
+        with self.state.change(durable=False) as change:
+            change.detach(row.key)
         return True
 
     def users(self, row: Row) -> list[str]:
@@ -262,20 +270,20 @@ class VolumeService:
             yield self.get(name)
 
     def _bring_up(self, row: Row, target: Path) -> None:
-        driver = self.driver(row.driver)
         self.mounter.unmount(target)  # a dead mount, or its remains
-        # After a power cut nothing is attached here; only what others can see must be remembered over it.
-        with self.state.change(durable=self._is_global(row.driver)) as change:
-            change.attach(row.key, self.host.boot)
-        self.host.step("mount: recorded")
         try:
-            mounts = driver.attach(volume(row))
+            mounts = self.driver(row.driver).attach(volume(row))
             self.host.step("mount: attached")
             self.mounter.mount(mounts, target)
             self._resize(row)  # a growth that a crash interrupted
         except BaseException:
             self._take_down(row)
             raise
+
+    def _is_held_besides(self, row: Row, holder: Holder) -> bool:
+        """Whether anybody holds ``row`` but ``holder``, once."""
+        mine = (holder.client, holder.id)
+        return any((hold.holder.client, hold.holder.id) != mine or hold.count > 1 for hold in self.state.holds(row.key))
 
     def _is_global(self, driver: str) -> bool:
         return self.driver(driver).scope == "global"
@@ -285,12 +293,23 @@ class VolumeService:
         if isinstance(driver, Resizable):
             driver.resize(volume(row), self.path(row) if self.mounter.mounted(self.path(row)) else None)
 
+    def _detach(self, row: Row) -> bool:
+        """Unmount, then let the driver detach; False if the kernel says that it is in use after all."""
+        try:
+            self.mounter.unmount(self.path(row))
+        except InUse:
+            return False
+        self.host.step("unmount: unmounted")
+        self.driver(row.driver).detach(volume(row))
+        self.host.step("unmount: detached")
+        return True
+
     def _take_down(self, row: Row) -> None:
+        """Detach, and remember it; raises `InUse`."""
         self.mounter.unmount(self.path(row))
         if self.state.is_attached(row.key):
-            self.host.step("unmount: unmounted")
             self.driver(row.driver).detach(volume(row))
-            self.host.step("unmount: detached")
+            self.host.step("down: detached")
             with self.state.change(durable=False) as change:
                 change.detach(row.key)
 

@@ -4,7 +4,7 @@ An engine that is killed never gives back what it took, so a hold counts without
 only while the process that took it runs: time enough to start a container.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orlop.kernel import processes
@@ -21,9 +21,12 @@ class Uses:
 
     def of(self, key: str, target: Path) -> list[str]:
         """Who uses volume ``key``, mounted at ``target``, in words; empty if nobody does."""
-        pids = self._mounter.holders([target]).get(target, ())
-        seen = [f"process {pid} ({processes.command(pid)})" for pid in pids]
+        seen = [f"process {pid} ({processes.command(pid)})" for pid in self.seen(target)]
         return seen + [f"{hold.holder.client} for {hold.holder.id[:12]}" for hold in self.vouched(key)]
+
+    def seen(self, target: Path) -> Sequence[int]:
+        """The processes that see what is mounted at ``target`` elsewhere."""
+        return self._mounter.holders([target]).get(target, ())
 
     def vouched(self, key: str | None = None) -> list[Hold]:
         """The holds, of one volume or all, that count without the kernel: recent ones of living engines."""
