@@ -31,6 +31,8 @@ class Config:
     trash_grace: float = 86_400.0
     hold_grace: float = 120.0
     patience: float = 100.0
+    mounts: Path | None = None
+    """Where volumes are mounted; None means below the root."""
     boot: str = ""
     """The boot id; empty means the kernel's."""
     step: Callable[[str], object] = str
@@ -50,7 +52,7 @@ def volumes(config: Config) -> VolumeService:
     config.root.mkdir(mode=0o711, parents=True, exist_ok=True)
     host = Host(config.boot or processes.boot_id(), time.time, config.step, config.hold_grace, config.trash_grace)
     state, locks = State(config.state_file), Locks(config.root / "locks", config.patience)
-    return VolumeService(config.root, state, KernelMounter(), drivers(config), locks, host)
+    return VolumeService(config.root, state, KernelMounter(), drivers(config), locks, host, config.mounts)
 
 
 def drivers(config: Config) -> Mapping[str, VolumeDriver]:

@@ -9,9 +9,9 @@ import click
 from orlop import __version__
 from orlop.errors import OrlopError
 
-_COMMANDS = ("completion", "driver", "info", "serve", "system", "volume")
+_COMMANDS = ("completion", "driver", "info", "install", "plugin", "serve", "system", "uninstall", "volume")
 """Each is in the module of its name, which is imported when it is asked for: starting has to be quick."""
-_ELSEWHERE = {"info": "system"}
+_ELSEWHERE = {"info": "system", "uninstall": "install"}
 
 
 class Commands(click.Group):

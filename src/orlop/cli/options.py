@@ -39,6 +39,8 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="Folder of the volumes and the state file.")  # fmt: skip
     @click.option("--run", type=FOLDER, default=None, envvar="ORLOP_RUN",
                   help="Folder in memory, for secrets.  [default: below /run/orlop]")  # fmt: skip
+    @click.option("--mounts", type=FOLDER, default=None, envvar="ORLOP_MOUNTS",
+                  help="Where volumes are mounted.  [default: below the root]")  # fmt: skip
     @click.option("--trash-grace", type=Duration(), default=_DEFAULT.trash_grace, envvar="ORLOP_TRASH",
                   help="How long a removed volume can be restored.  [default: 24h]")  # fmt: skip
     @click.option("--hold-grace", type=Duration(), default=_DEFAULT.hold_grace, envvar="ORLOP_HOLD_GRACE", hidden=True)
@@ -46,13 +48,13 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_context
     @functools.wraps(command)
     def with_config(
-        ctx: click.Context, /, root: Path, run: Path | None, trash_grace: float, hold_grace: float, boot_id: str,
-        **rest: object,
+        ctx: click.Context, /, root: Path, run: Path | None, mounts: Path | None, trash_grace: float, hold_grace: float,
+        boot_id: str, **rest: object,
     ) -> object:  # fmt: skip
         root = root.resolve()
         run = run or Path("/run/orlop") / str(root).strip("/").replace("/", "-")
         step = (ctx.obj or {}).get("step", _DEFAULT.step)
-        config = Config(root, run, trash_grace, hold_grace, boot=boot_id, step=step)
+        config = Config(root, run, trash_grace, hold_grace, mounts=mounts and mounts.resolve(), boot=boot_id, step=step)
         return command(config, **rest)
 
     return with_config

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_CTL_GET_FREE, _SET_CAPACITY, _CONFIGURE = 0x4C82, 0x4C07, 0x4C0A
+_CTL_GET_FREE, _GET_STATUS, _SET_CAPACITY, _CONFIGURE = 0x4C82, 0x4C05, 0x4C07, 0x4C0A
 _AUTOCLEAR, _DIRECT_IO = 4, 16
 _INFO64 = struct.Struct("=QQQQQIIII64s64s32s2Q")
 """``struct loop_info64``: device, inode, rdevice, offset, sizelimit, number, encryption, flags, names, key, init."""
@@ -46,19 +46,44 @@ def refresh(image: Path) -> str | None:
 
 
 def _existing(image: Path) -> tuple[int, str] | None:
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+    # By device and inode: a path may lead elsewhere in another mount namespace, such as that of a plugin that was
+    # restarted, and the device would not be found again.
+    there = image.stat()
+    wanted = (there.st_dev, there.st_ino)
+    for bound in Path("/sys/block").glob("loop*/loop"):
+        device = f"/dev/{bound.parent.name}"
+        if _backing(device) != wanted:
+            continue
         try:
-            if backing.read_text().rstrip("\n") != str(image.resolve()):
-                continue
-            device = f"/dev/{backing.parent.parent.name}"
             fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
         except OSError:  # it was freed while we looked
             continue
         # Holding it open keeps it; now make sure that it is still the same file's.
-        if backing.exists() and backing.read_text().rstrip("\n") == str(image.resolve()):
+        if _file_behind(fd) == wanted:
             return fd, device
         os.close(fd)
     return None
+
+
+def _backing(device: str) -> tuple[int, int] | None:
+    try:
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _file_behind(fd)
+    finally:
+        os.close(fd)
+
+
+def _file_behind(device: int) -> tuple[int, int] | None:
+    """The file that the open loop device shows, as device and inode; None if it was freed."""
+    try:
+        told = fcntl.ioctl(device, _GET_STATUS, bytes(_INFO64.size))
+    except OSError:
+        return None
+    device_number, inode = _INFO64.unpack(told)[:2]
+    return device_number, inode
 
 
 def _new(image: Path) -> tuple[int, str]:

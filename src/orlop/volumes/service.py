@@ -55,13 +55,14 @@ class VolumeService:
         drivers: Mapping[str, VolumeDriver],
         locks: Locks,
         host: Host,
+        mounts: Path | None = None,
     ):
-        """``root`` holds ``volumes/`` (what drivers store) and ``mounts/`` (where volumes are mounted)."""
+        """``root`` holds ``volumes/``, what drivers store, and ``mounts/``, where they are mounted if not elsewhere."""
         self.state, self.mounter, self.drivers, self.host = state, mounter, drivers, host
         self.uses = Uses(state, mounter, host.boot, host.now, host.hold_grace)
-        self.folder, self.mounts, self._locks = root / "volumes", root / "mounts", locks
+        self.folder, self.mounts, self._locks = root / "volumes", mounts or root / "mounts", locks
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.mounts.mkdir(exist_ok=True)
+        self.mounts.mkdir(parents=True, exist_ok=True)
 
     # looking
 

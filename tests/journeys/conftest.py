@@ -1,0 +1,66 @@
+"""A machine, an engine on it, an image with a shell, and orlop's daemon: what most journeys start from."""
+
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orlop.testing.engine import Engine
+from orlop.testing.machine import Machine
+from orlop.testing.process import Process
+
+APPLETS = ("sh", "cat", "echo", "grep", "ls", "mkdir", "mount", "rm", "sleep", "stat", "sync", "touch", "true")
+
+
+@pytest.fixture(scope="session")
+def shell_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root filesystem with a shell and little else, as a tar for ``import``."""
+    image = tmp_path_factory.mktemp("image") / "shell.tar"
+    with tarfile.open(image, "w") as tar:
+        tar.add("/bin/busybox", "bin/busybox")
+        for applet in APPLETS:
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    return image
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with Machine(tmp_path_factory.mktemp("host"), "host") as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def engine(machine: Machine, shell_image: Path) -> Iterator[Engine]:
+    """A dockerd with the image ``shell``; no plugin runs yet."""
+    engine = Engine(machine)
+    engine.start()
+    engine.docker("import", str(shell_image), "shell")
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def serve(machine: Machine) -> Iterator[Callable[..., Process]]:
+    """Starts ``orlop serve`` with more options, and waits until the socket is there; all end with the test."""
+    started = []
+
+    def start(*options: str, socket: str = "run/docker/plugins/orlop.sock", **env: str) -> Process:
+        argv = [sys.executable, "-m", "orlop", "serve", "--root", str(machine.folder / "store"), *options]
+        path = machine.root / socket
+        path.unlink(missing_ok=True)
+        started.append(machine.spawn(argv, log=machine.folder / "serve.log", env={"ORLOP_HOLD_GRACE": "0", **env}))
+        until = time.monotonic() + 20
+        while not path.exists():
+            assert started[-1].running, (machine.folder / "serve.log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.terminate()
