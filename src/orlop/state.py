@@ -1,8 +1,8 @@
 """What this host remembers: one SQLite file, changed only in a transaction.
 
-Four tables: the volumes (with the phase each is in), which of them are attached, who holds them, and what happened
-lately. Phases are the recorded intent: ``creating`` and ``removing`` mean that a driver may have done half its
-work.
+Five tables: the volumes (with the phase each is in), which of them are attached, who holds them, settings, and what
+happened lately. Phases are the recorded intent: ``creating`` and ``removing`` mean that a driver may have done half
+its work.
 
     creating ──► ready ──► trashed ──► removing ──► (no row)
                    ▲──────────┘ restore
@@ -40,6 +40,7 @@ CREATE TABLE holds (
     pid INTEGER NOT NULL, started INTEGER NOT NULL, boot TEXT NOT NULL, since REAL NOT NULL,
     PRIMARY KEY (key, client, id)
 ) WITHOUT ROWID;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, action TEXT NOT NULL, volume TEXT NOT NULL,
     details TEXT NOT NULL
@@ -182,6 +183,11 @@ class State:
         rows = self._all("SELECT seq, time, action, volume, details FROM events WHERE seq > ? ORDER BY seq", after)
         return [Event(seq, time, action, volume, json.loads(details)) for seq, time, action, volume, details in rows]
 
+    def setting(self, name: str) -> str | None:
+        """What was remembered under ``name``."""
+        rows = self._all("SELECT value FROM settings WHERE name = ?", name)
+        return str(rows[0][0]) if rows else None
+
     def check(self) -> None:
         """Read the whole file; raises `Corrupt` if SQLite finds it damaged."""
         problems = [text for (text,) in self._all("PRAGMA integrity_check") if text != "ok"]
@@ -277,6 +283,10 @@ class Change:
         where = (key, holder.client, holder.id)
         self._db.execute("DELETE FROM holds WHERE count <= 1 AND key = ? AND client = ? AND id = ?", where)
         self._db.execute("UPDATE holds SET count = count - 1 WHERE key = ? AND client = ? AND id = ?", where)
+
+    def set(self, name: str, value: str) -> None:
+        """Remember ``value`` under ``name``."""
+        self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
     def note(self, time: float, action: str, volume: str, details: Mapping[str, str]) -> None:
         """Something happened; the last 10,000 such notes are kept, and a few more."""

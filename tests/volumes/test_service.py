@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 
 from orlop.errors import Conflict, InUse, Invalid, NotFound, Unavailable
+from orlop.kernel.locks import Locks
 from orlop.kernel.processes import start_time
 from orlop.mount import Mount
 from orlop.state import Holder
@@ -304,3 +305,20 @@ def test_a_size_can_grow_and_nothing_else_changes(service: VolumeService) -> Non
     with pytest.raises(Invalid, match="'uid' of volume 'data' cannot change"):
         service.update("data", {"uid": "7"})
     assert service.get("data").options == {"size": "16m"}
+
+
+def test_two_places_to_mount_are_refused_while_something_is_mounted_at_one(
+    service: VolumeService, tmp_path: Path, mounter: PaperMounter
+) -> None:
+    def at(place: Path) -> VolumeService:
+        return VolumeService(
+            tmp_path, service.state, mounter, service.drivers, Locks(tmp_path / "locks"), service.host, place
+        )
+
+    service.create("data", {})
+    service.mount("data", holder())
+    with pytest.raises(Conflict, match=f"mounted below '{tmp_path}/mounts' already"):
+        at(tmp_path / "elsewhere")
+
+    service.unmount("data", holder())
+    assert at(tmp_path / "elsewhere").mount("data", holder()) == tmp_path / "elsewhere/data"

@@ -63,6 +63,7 @@ class VolumeService:
         self.folder, self.mounts, self._locks = root / "volumes", mounts or root / "mounts", locks
         self.folder.mkdir(parents=True, exist_ok=True)
         self.mounts.mkdir(parents=True, exist_ok=True)
+        self._settle_on_mounts()
 
     # looking
 
@@ -258,6 +259,16 @@ class VolumeService:
             yield self.state.by_key(row.key)
 
     # parts
+
+    def _settle_on_mounts(self) -> None:
+        """Refuse another place to mount than a process before us used, as long as something may be mounted there."""
+        place, before = str(self.mounts.resolve()), self.state.setting("mounts")
+        if place == before:
+            return
+        if before is not None and self.host.boot in self.state.attached().values():
+            raise Conflict(f"volumes are mounted below '{before}' already; use --mounts {before}, or stop their users")
+        with self.state.change() as change:
+            change.set("mounts", place)
 
     def _trashed(self, name: str) -> Row:
         found = [row for row in self.state.unfinished() if row.phase == "trashed" and row.name == name]
