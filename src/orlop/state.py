@@ -15,7 +15,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -208,6 +208,8 @@ class State:
 
     def _open(self) -> sqlite3.Connection:
         with self._translated():
+            with suppress(OSError):  # SQLite says better what is wrong
+                self.path.touch(mode=0o600)
             db = sqlite3.connect(self.path, timeout=20, isolation_level=None, check_same_thread=False)
             try:
                 db.execute("PRAGMA journal_mode = WAL")

@@ -19,6 +19,8 @@ GUIDE = Path(__file__).parents[2] / "docs/guide.md"
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     with Machine(tmp_path / "guide", "guide") as machine:
+        # The default root, empty whatever the host keeps there.
+        machine.run(["sh", "-ec", "mkdir -p /var/lib/orlop; mount -t tmpfs none /var/lib/orlop"])
         machine.spawn([sys.executable, "-m", "orlop", "serve"], log=tmp_path / "serve.log")
         socket = machine.root / "run/docker/plugins/orlop.sock"
         end = time.monotonic() + 20

@@ -95,6 +95,7 @@ class Daemon:
         with self._metrics.timed(request.path) as outcome:
             status, content = await self._call(request.path, body, request)
             outcome.failed = status != 200
+        _log.debug("%s answered with %d", request.path, status)
         return _reply(status, content)
 
     def _call(self, verb: str, body: bytes, request: web.BaseRequest) -> Awaitable[tuple[int, plugin.Reply]]:
