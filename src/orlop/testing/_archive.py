@@ -20,10 +20,7 @@ from typing import IO
 from orlop.testing._recipes import Recipe
 
 _NEEDLESS = (
-    *(
-        f"usr/share/{folder}/*"
-        for folder in ("doc", "man", "locale", "info", "lintian", "bug", "apport", "vim")
-    ),
+    *(f"usr/share/{folder}/*" for folder in ("doc", "man", "locale", "info", "lintian", "bug", "apport", "vim")),
     *("*/gconv/*", "usr/share/postgresql/*/man/*", "usr/lib/systemd/*", "etc/init.d/*", "usr/share/gcc/*"),
 )
 # Debian and Ubuntu have only links there, but not all packages know.

@@ -33,13 +33,9 @@ def with_libraries(names: Sequence[str]) -> list[str]:
     A name that stands for its newest version, such as ``postgresql``, becomes that one: ``postgresql-15``.
     """
     graph = _dependencies(names)
-    wanted = [
-        next((needed for needed in graph[name] if _is_version_of(needed, name)), name) for name in names
-    ]
+    wanted = [next((needed for needed in graph[name] if _is_version_of(needed, name)), name) for name in names]
     for package in wanted:  # grows while we go
-        wanted += [
-            needed for needed in graph.get(package, []) if _is_library(needed) and needed not in wanted
-        ]
+        wanted += [needed for needed in graph.get(package, []) if _is_library(needed) and needed not in wanted]
     return wanted
 
 
