@@ -84,7 +84,7 @@ class Lab:
 
     def start(self, command: str, driver: str = "local") -> Process:
         """Run a command line, and do not wait for its end."""
-        argv = ["bash", "-c", f"exec {_with_driver(command, driver)}"]
+        argv = ["bash", "-c", _with_driver(command, driver)]
         return self.machine.spawn(argv, cwd=self.home, env=self._env, log=self.folder / "started.log")
 
     def out(self, command: str, **how: object) -> str:
@@ -133,7 +133,7 @@ class Lab:
         """No service, no container, no volume, nothing in the home folder."""
         self.sh("docker service ls -q 2>/dev/null | xargs -r docker service rm")
         self.sh("docker ps -aq | xargs -r docker rm -fv; docker volume ls -q | xargs -r docker volume rm -f")
-        self.sh('rm -rf "$PWD"/* /data /tmp/foo')
+        self.sh('rm -rf "$PWD"/* /data /srv/*')
 
 
 @pytest.fixture(scope="session")

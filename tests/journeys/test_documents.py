@@ -274,11 +274,13 @@ def test_a_data_container_is_filled_with_cp_and_used_with_volumes_from(lab, driv
 
 @pytest.mark.part("V1")
 def test_a_bind_mount_shows_the_folder_of_the_host_and_its_data_stays(lab):
-    lab.sh("mkdir /tmp/foo; echo before >/tmp/foo/given")
+    # The machine's /tmp is the host's, and the host's /tmp/foo may be somebody's.
+    lab.sh("mkdir -p /tmp/foo && mount -t tmpfs mine /tmp/foo && echo before >/tmp/foo/given")
 
     lab.sh("docker run --mount type=bind,source=/tmp/foo,target=/data busybox cp /data/given /data/written")
 
     assert lab.out("cat /tmp/foo/written") == "before"
+    lab.sh("umount /tmp/foo && rmdir --ignore-fail-on-non-empty /tmp/foo")
 
 
 def test_a_volume_is_created_and_mounted_at_run_time(lab, driver):
