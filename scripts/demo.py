@@ -74,7 +74,12 @@ class Demo:
 
     def docker(self, *args: str, check: bool = False) -> "subprocess.CompletedProcess[str]":
         """Docker's client, talking to this engine."""
-        done = subprocess.run(["docker", *args], env=self.environment(), capture_output=True, text=True, timeout=120)
+        try:
+            done = subprocess.run(
+                ["docker", *args], env=self.environment(), capture_output=True, text=True, timeout=120
+            )
+        except FileNotFoundError:
+            raise Trouble("there is no 'docker', the engine's client; 'make setup' installs it") from None
         if check and done.returncode:
             raise Trouble(f"docker {' '.join(args)}: {done.stderr.strip()}")
         return done
@@ -110,6 +115,8 @@ class Demo:
         if "cgroup" not in Path("/proc/mounts").read_text():
             raise Trouble("no cgroups are mounted at /sys/fs/cgroup: containers need them (mount -t cgroup2 ...)")
         (self.folder / "daemon.json").write_text("{}")
+        # One that was killed leaves it, and another process may have that number now.
+        (self.folder / "docker.pid").unlink(missing_ok=True)
         argv = ["dockerd", f"--host=unix://{self.engine}", f"--config-file={self.folder}/daemon.json"]
         argv += [f"--data-root={self.folder}/data", f"--exec-root={self.folder}/exec"]
         argv += [f"--pidfile={self.folder}/docker.pid", *_OWN_ENGINE]

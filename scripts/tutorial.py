@@ -8,6 +8,7 @@ Its folder is .cache/run, or $ORLOP_DEMO. Exit status 1: an output was not what 
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -199,7 +200,9 @@ def play(demo: Demo) -> None:
 def main() -> int:
     """Play, or stop; as root."""
     if os.geteuid() != 0:
-        # Mounts need root; sudo asks for the password.
+        if not shutil.which("sudo"):
+            print("tutorial: mounts need root, and there is no 'sudo'; run it as root", file=sys.stderr)
+            return 1
         os.execvp("sudo", ["sudo", "--preserve-env=ORLOP_DEMO", sys.executable, *sys.argv])
     try:
         demo = Demo(Path(os.environ.get("ORLOP_DEMO") or _FOLDER))

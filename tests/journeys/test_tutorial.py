@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from orlop.testing import images
+from orlop.testing.engine import Engine
 from orlop.testing.machine import Machine
 
 pytestmark = [pytest.mark.timeout(280), pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
@@ -53,6 +55,27 @@ def test_the_tutorial_is_true_twice_and_leaves_nothing_when_it_is_stopped(machin
     assert str(machine.folder / "demo") not in machine.run(["cat", "/proc/mounts"]).stdout
     assert not plugin.exists()
     assert (machine.folder / "demo/orlop/volumes/tutorial-notes/_data/note").read_text()
+
+
+def test_the_tutorial_uses_the_engine_that_answers_and_leaves_what_is_yours_alone(machine):
+    engine = Engine(machine)
+    engine.start()
+    # Yours: another alpine, and a container and a volume with names that the story does not use.
+    engine.load(images.build("nginx"))
+    engine.docker("tag", "nginx", "alpine")
+    engine.docker("run", "-d", "--name", "app", "-v", "data:/data", "nginx")
+    yours = engine.docker("inspect", "-f", "{{.Id}}", "alpine").stdout
+
+    told = tutorial(machine).stdout
+    busybox = engine.docker("inspect", "-f", "{{.Id}}", "busybox").stdout
+    stopped = tutorial(machine, "--stop").stdout
+
+    assert "Docker Engine    your own, at /run/docker.sock" in told
+    assert "  docker volume create -d orlop data" in told
+    assert engine.docker("inspect", "-f", "{{.Id}}", "alpine").stdout == yours != busybox
+    assert stopped == "stopped: orlop\n"
+    assert engine.docker("ps", "--format", "{{.Names}}").stdout == "app\n"
+    assert "data" in engine.docker("volume", "ls", "-q", "--filter", "driver=local").stdout.split()
 
 
 def test_the_tutorial_says_why_it_cannot_begin(machine):
