@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -50,14 +51,16 @@ class Lab:
         self._serving = self.machine.spawn(
             [*_PYTHON, "-m", "orlop", "serve", "--root", str(self.root)], log=self.log, env=env
         )
-        socket = self.machine.root / "run/docker/plugins/orlop.sock"
-        self.eventually(lambda: socket.exists() or not self._serving.running)
+        self.eventually(lambda: self._listens() or not self._serving.running)
         assert self._serving.running, self.log.read_text()
 
     def kill_orlop(self) -> None:
-        """kill -9, as a crash would."""
+        """kill -9, as a crash would; the dead socket stays."""
         self._serving.kill9()
-        (self.machine.root / "run/docker/plugins/orlop.sock").unlink(missing_ok=True)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.inside("/run/docker/plugins/orlop.sock"))) == 0
 
     def answer_names(self) -> None:
         self.machine.spawn([*_PYTHON, "-c", _NAMES], log=self.folder / "names.log")
