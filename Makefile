@@ -8,8 +8,8 @@ help:            ## this list
 setup:           ## install what the others need (again is quick and harmless)
 	@scripts/setup
 
-run: setup       ## the tutorial: volumes of a real Docker Engine, narrated
-	@$(BIN)/python scripts/tutorial.py
+run: setup       ## the tutorial: volumes of a real Docker Engine, narrated (ARGS=--stop ends it)
+	@$(BIN)/python scripts/tutorial.py $(ARGS)
 
 check: setup     ## formatting, lints, types, layers
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo

@@ -1,5 +1,6 @@
-"""A machine, an engine on it, an image with a shell, and orlop's daemon: what most journeys start from."""
+"""What journeys start from: a machine, an engine on it and orlop's daemon, singly or as a `Lab`."""
 
+import os
 import sys
 import tarfile
 import time
@@ -7,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.journeys.lab import Lab
 
+from orlop.testing import images
 from orlop.testing.engine import Engine
 from orlop.testing.machine import Machine
 from orlop.testing.process import Process
@@ -64,3 +67,40 @@ def serve(machine: Machine) -> Iterator[Callable[..., Process]]:
     yield start
     for process in started:
         process.terminate()
+
+
+@pytest.fixture(scope="session")
+def computer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The machine of all stories; nobody may stop its engine."""
+    if os.geteuid() != 0:
+        pytest.skip("namespaces need root")
+    with Machine(tmp_path_factory.mktemp("stories") / "docs", "docs") as machine:
+        lab = Lab(machine)
+        lab.serve()
+        lab.engine.start()
+        lab.answer_names()
+        lab.engine.load(*(images.build(name) for name in images.names()))
+        yield lab
+
+
+@pytest.fixture
+def lab(computer: Lab) -> Iterator[Lab]:
+    """The machine, without containers and volumes of earlier tests."""
+    yield computer
+    computer.clean()
+
+
+@pytest.fixture(scope="module")
+def swarm(computer: Lab) -> Iterator[Lab]:
+    """The machine as a swarm of one node."""
+    # An engine tells the swarm about the volume plugins that it has talked to, and about no others.
+    computer.sh("docker volume ls")
+    computer.sh("docker swarm init --advertise-addr 127.0.0.1")
+    yield computer
+    computer.sh("docker swarm leave --force")
+
+
+@pytest.fixture(params=["local", "orlop"])
+def driver(request: pytest.FixtureRequest) -> str:
+    """Where a document leaves open which driver keeps a volume: Docker's own, and orlop."""
+    return request.param

@@ -14,10 +14,18 @@ _BACKLOG = 512
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening socket; ``tls`` where its connections are encrypted."""
+    """A listening socket; ``tls`` where its connections are encrypted, ``path`` if we made one for it."""
 
     socket: socket.socket
     tls: ssl.SSLContext | None = None
+    path: Path | None = None
+    inode: int = 0
+
+    def forget(self) -> None:
+        """Take the path away: Docker waits half a minute for a plugin whose socket is there and dead."""
+        # A successor may have put its own there already.
+        if self.path and self.path.exists() and self.path.stat().st_ino == self.inode:
+            self.path.unlink(missing_ok=True)
 
 
 def inherited() -> list[Listener]:
@@ -50,7 +58,7 @@ def unix(path: Path) -> Listener:
     finally:
         os.umask(before)
     listener.listen(_BACKLOG)
-    return Listener(listener)
+    return Listener(listener, path=path, inode=path.stat().st_ino)
 
 
 def tcp(address: str, certificate: Path, key: Path, clients: Path) -> Listener:

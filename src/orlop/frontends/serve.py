@@ -68,6 +68,8 @@ class Daemon:
             ready()
             await self._keep_true(stop)
         finally:
+            for listener in self._listeners:
+                listener.forget()
             await runner.cleanup()
             self._threads.shutdown(wait=False, cancel_futures=True)
 
