@@ -59,7 +59,7 @@ class Demo:
             return
         if _answers(PLUGIN):
             raise Trouble(f"another orlop answers at '{PLUGIN}'; the story kills its plugin, so stop that one first")
-        argv = [sys.executable, "-m", "orlop", "serve", "--root", str(self.root), "--trash", "1m"]
+        argv = [sys.executable, "-m", "orlop", "serve", "--root", str(self.root), "--trash-grace", "1m"]
         self._start("orlop", [*argv, "--socket", str(PLUGIN)], lambda: _answers(PLUGIN))
 
     def load(self, *names: str) -> None:
