@@ -10,9 +10,10 @@ from orlop.kernel.mountinfo import ours
 from orlop.state import State
 from orlop.testing.paper import PaperMounter
 from orlop.volumes.driver import VolumeDriver
+from orlop.volumes.host import Host
 from orlop.volumes.local import LocalDriver
 from orlop.volumes.memory import TmpfsDriver
-from orlop.volumes.service import Host, VolumeService
+from orlop.volumes.service import VolumeService
 
 
 def pytest_configure(config: pytest.Config) -> None:

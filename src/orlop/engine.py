@@ -13,10 +13,11 @@ from orlop.kernel.mounter import KernelMounter
 from orlop.state import State
 from orlop.volumes import reconcile
 from orlop.volumes.driver import VolumeDriver
+from orlop.volumes.host import Host
 from orlop.volumes.local import LocalDriver
 from orlop.volumes.memory import TmpfsDriver
 from orlop.volumes.secret import SecretDriver
-from orlop.volumes.service import Host, VolumeService
+from orlop.volumes.service import VolumeService
 
 DRIVERS = "orlop.volume_drivers"
 """The entry point group of drivers from other packages: a callable that takes a folder of the driver's own."""

@@ -97,7 +97,7 @@ VERBS: Mapping[str, Callable[[VolumeService, Reply, Holder], Reply]] = {
 
 
 def _described(service: VolumeService, name: str, key: str, created: str) -> Reply:
-    return {"Name": name, "Mountpoint": f"{service.mounts}/{key}", "CreatedAt": created}
+    return {"Name": name, "Mountpoint": f"{service.attachments.mounts}/{key}", "CreatedAt": created}
 
 
 def _status(service: VolumeService, row: Row) -> Reply:

@@ -48,11 +48,16 @@ class Action:
 
 def look(service: VolumeService) -> Facts:
     """Gather the facts in one look at the host; changes nothing and asks no backend."""
-    mounts, host = f"{service.mounts}/", service.host
+    mounts, host = f"{service.attachments.mounts}/", service.host
     mounted = {entry.target[len(mounts) :] for entry in mountinfo.ours() if entry.target.startswith(mounts)}
     attached = service.state.attached()
-    seen = {path.name for path in service.mounter.holders(service.mounts / key for key in mounted | attached.keys())}
-    used = seen | {hold.key for hold in service.uses.vouched()}
+    seen = {
+        path.name
+        for path in service.attachments.mounter.holders(
+            service.attachments.mounts / key for key in mounted | attached.keys()
+        )
+    }
+    used = seen | {hold.key for hold in service.attachments.uses.vouched()}
     unfinished = service.state.unfinished()
     return Facts(host.boot, host.now(), host.trash_grace, unfinished, attached, frozenset(mounted), frozenset(used))
 
@@ -66,7 +71,7 @@ def carry_out(service: VolumeService, action: Action) -> None:
     """Do ``action``, if it is still needed; raises `OrlopError` where it cannot be done now."""
     row = service.state.by_key(action.key)
     if row is None:
-        service.mounter.unmount(service.mounts / action.key)
+        service.attachments.mounter.unmount(service.attachments.mounts / action.key)
     elif action.verb == "purge":
         service.purge(row)
     else:
@@ -115,9 +120,9 @@ def _work_on(service: VolumeService, verb: Verb, row: Row) -> None:
     if verb == "finish" and row.phase == "creating":
         service.finish(row)
     elif verb in ("settle", "forget"):
-        service.settle(row)
+        service.attachments.settle(row)
     elif verb == "unmount" and not service.state.is_attached(row.key):
-        service.mounter.unmount(service.path(row))
+        service.attachments.mounter.unmount(service.path(row))
 
 
 def rebuild(service: VolumeService) -> Iterator[tuple[Path, Row | None]]:

@@ -7,9 +7,9 @@ kill the process: whatever was acknowledged is true afterwards, and everything e
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from orlop.kernel.locks import Locks
 from orlop.mount import Mounter
 from orlop.state import Change, Holder, Row, State
 from orlop.volumes import definitions
-from orlop.volumes.driver import Measured, Resizable, Volume, VolumeDriver
+from orlop.volumes.attachments import Attachments
+from orlop.volumes.driver import Measured, Resizable, VolumeDriver
+from orlop.volumes.host import Host, noted, volume
 from orlop.volumes.options import refuse_unknown
-from orlop.volumes.uses import Uses
 
 DEFAULT_DRIVER = "local"
 DRIVER_OPTION = "driver"
@@ -29,19 +30,6 @@ CHANGEABLE = frozenset({"size"})
 """The options that `VolumeService.update` may change."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the service asks of its surroundings, so that tests can answer instead."""
-
-    boot: str
-    now: Callable[[], float]
-    step: Callable[[str], object] = str
-    hold_grace: float = 120.0
-    """Seconds in which an engine that took a volume may not have started its container yet."""
-    trash_grace: float = 86_400.0
-    """Seconds in which a removed volume can be restored."""
 
 
 class VolumeService:
@@ -58,12 +46,10 @@ class VolumeService:
         mounts: Path | None = None,
     ):
         """``root`` holds ``volumes/``, what drivers store, and ``mounts/``, where they are mounted if not elsewhere."""
-        self.state, self.mounter, self.drivers, self.host = state, mounter, drivers, host
-        self.uses = Uses(state, mounter, host.boot, host.now, host.hold_grace)
-        self.folder, self.mounts, self._locks = root / "volumes", mounts or root / "mounts", locks
+        self.state, self.drivers, self.host, self._locks = state, drivers, host, locks
+        self.folder = root / "volumes"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.mounts.mkdir(parents=True, exist_ok=True)
-        self._settle_on_mounts()
+        self.attachments = Attachments(state, mounter, drivers, host, mounts or root / "mounts")
 
     # looking
 
@@ -80,7 +66,11 @@ class VolumeService:
 
     def path(self, row: Row) -> Path:
         """Where ``row`` is mounted while somebody uses it."""
-        return self.mounts / row.key
+        return self.attachments.path(row)
+
+    def users(self, row: Row) -> list[str]:
+        """Who uses ``row``, in words; empty if nobody does."""
+        return self.attachments.users(row)
 
     def usage(self, row: Row) -> int | None:
         """Bytes of this host's storage that ``row`` takes; None where its driver cannot tell."""
@@ -90,9 +80,7 @@ class VolumeService:
 
     def driver(self, name: str) -> VolumeDriver:
         """The driver ``name``; raises `NotFound` and says which there are."""
-        if name not in self.drivers:
-            raise NotFound(f"no volume driver {name!r}; there are {', '.join(sorted(self.drivers))}")
-        return self.drivers[name]
+        return self.attachments.driver(name)
 
     # create, change, remove, restore
 
@@ -124,7 +112,7 @@ class VolumeService:
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
             taken = lambda key: (self.folder / key).exists()  # noqa: E731
-            with self.state.change(durable=self._is_global(driver)) as change:
+            with self.state.change(durable=self.driver(driver).scope == "global") as change:
                 row = change.insert(Row("", name, driver, options, labels or {}, created), taken)
             return self.finish(row)
 
@@ -159,7 +147,7 @@ class VolumeService:
                 change.replace(new)
             self.host.step("update: recorded")
             try:
-                self._resize(new)
+                self.attachments.resize(new)
             except OrlopError:
                 with self.state.change() as change:
                     change.replace(row)
@@ -172,7 +160,7 @@ class VolumeService:
         """Take the volume away; until the grace is over `restore` brings it back. Raises `InUse`, naming the users."""
         with self._locked(name) as row:
             self._refuse_use(row)
-            self._take_down(row)
+            self.attachments.take_down(row)
             self.host.step("remove: detached")
             with self._noted("remove", row) as change:
                 change.replace(replace(row, phase="trashed", removed=self.host.now()))
@@ -212,45 +200,12 @@ class VolumeService:
     def mount(self, name: str, holder: Holder) -> Path:
         """Where the volume is mounted, from now on for ``holder`` too; asking again counts once more."""
         with self._locked(name) as row:
-            target = self.path(row)
-            there = self.mounter.mounted(target)
-            # After a power cut nothing is attached here; only what other hosts can see must be remembered over it.
-            with self._noted("mount", row, _who(holder), durable=not there and self._is_global(row.driver)) as change:
-                change.hold(row.key, holder, self.host.boot, self.host.now())
-                if not there:
-                    change.attach(row.key, self.host.boot)
-            self.host.step("mount: recorded")
-            if not there:
-                self._bring_up(row, target)
-            self.host.step("mount: mounted")
-            return target
+            return self.attachments.mount(row, holder)
 
     def unmount(self, name: str, holder: Holder) -> None:
         """``holder`` needs it once less; after the last it is detached, unless the kernel still shows a user."""
         with self._locked(name) as row:
-            down = False
-            try:
-                down = (
-                    not self._is_held_besides(row, holder) and not self.uses.seen(self.path(row)) and self._detach(row)
-                )
-            finally:
-                with self._noted("unmount", row, _who(holder), durable=False) as change:
-                    change.release(row.key, holder)
-                    if down:
-                        change.detach(row.key)
-            self.host.step("unmount: recorded")
-
-    def settle(self, row: Row) -> bool:
-        """Detach ``row`` if nobody uses it; whether that was so. The caller holds its lock."""
-        if self.users(row) or not self._detach(row):
-            return False
-        with self.state.change(durable=False) as change:
-            change.detach(row.key)
-        return True
-
-    def users(self, row: Row) -> list[str]:
-        """Who uses ``row``, in words; empty if nobody does."""
-        return self.uses.of(row.key, self.path(row))
+            self.attachments.unmount(row, holder)
 
     @contextmanager
     def locked(self, row: Row) -> Iterator[Row | None]:
@@ -259,16 +214,6 @@ class VolumeService:
             yield self.state.by_key(row.key)
 
     # parts
-
-    def _settle_on_mounts(self) -> None:
-        """Refuse another place to mount than a process before us used, as long as something may be mounted there."""
-        place, before = str(self.mounts.resolve()), self.state.setting("mounts")
-        if place == before:
-            return
-        if before is not None and self.host.boot in self.state.attached().values():
-            raise Conflict(f"volumes are mounted below '{before}' already; use --mounts {before}, or stop their users")
-        with self.state.change() as change:
-            change.set("mounts", place)
 
     def _trashed(self, name: str) -> Row:
         found = [row for row in self.state.unfinished() if row.phase == "trashed" and row.name == name]
@@ -280,50 +225,6 @@ class VolumeService:
     def _locked(self, name: str) -> Iterator[Row]:
         with self._locks.hold(name):
             yield self.get(name)
-
-    def _bring_up(self, row: Row, target: Path) -> None:
-        self.mounter.unmount(target)  # a dead mount, or its remains
-        try:
-            mounts = self.driver(row.driver).attach(volume(row))
-            self.host.step("mount: attached")
-            self.mounter.mount(mounts, target)
-            self._resize(row)  # a growth that a crash interrupted
-        except BaseException:
-            self._take_down(row)
-            raise
-
-    def _is_held_besides(self, row: Row, holder: Holder) -> bool:
-        """Whether anybody holds ``row`` but ``holder``, once."""
-        mine = (holder.client, holder.id)
-        return any((hold.holder.client, hold.holder.id) != mine or hold.count > 1 for hold in self.state.holds(row.key))
-
-    def _is_global(self, driver: str) -> bool:
-        return self.driver(driver).scope == "global"
-
-    def _resize(self, row: Row) -> None:
-        driver = self.driver(row.driver)
-        if isinstance(driver, Resizable):
-            driver.resize(volume(row), self.path(row) if self.mounter.mounted(self.path(row)) else None)
-
-    def _detach(self, row: Row) -> bool:
-        """Unmount, then let the driver detach; False if the kernel says that it is in use after all."""
-        try:
-            self.mounter.unmount(self.path(row))
-        except InUse:
-            return False
-        self.host.step("unmount: unmounted")
-        self.driver(row.driver).detach(volume(row))
-        self.host.step("unmount: detached")
-        return True
-
-    def _take_down(self, row: Row) -> None:
-        """Detach, and remember it; raises `InUse`."""
-        self.mounter.unmount(self.path(row))
-        if self.state.is_attached(row.key):
-            self.driver(row.driver).detach(volume(row))
-            self.host.step("down: detached")
-            with self.state.change(durable=False) as change:
-                change.detach(row.key)
 
     def _refuse_use(self, row: Row) -> None:
         users = self.users(row)
@@ -344,25 +245,8 @@ class VolumeService:
         with self.state.change() as change:
             change.delete(row.key)
 
-    @contextmanager
-    def _noted(
-        self, action: str, row: Row, details: Mapping[str, str] | None = None, *, durable: bool = True
-    ) -> Iterator[Change]:
-        """A change of the state, and the event that says so: both or neither."""
-        details = details or {"driver": row.driver}
-        with self.state.change(durable=durable) as change:
-            yield change
-            change.note(self.host.now(), action, row.name, details)
-        _log.info("%s %s", action, row.name, extra={"volume": row.name, **details})
-
-
-def _who(holder: Holder) -> dict[str, str]:
-    return {"container": holder.id, "client": holder.client}
-
-
-def volume(row: Row) -> Volume:
-    """``row`` as drivers see it."""
-    return Volume(row.name, row.driver, row.options, row.labels, row.key)
+    def _noted(self, action: str, row: Row, details: Mapping[str, str] | None = None) -> AbstractContextManager[Change]:
+        return noted(self.state, self.host, action, row, details)
 
 
 def _choose_driver(options: Mapping[str, str]) -> tuple[str, dict[str, str]]:

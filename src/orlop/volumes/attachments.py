@@ -1,0 +1,136 @@
+"""Where volumes are mounted, and when they are taken down: after the last user has gone, and not before.
+
+Its callers hold the volume's lock.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from orlop.errors import Conflict, InUse, NotFound
+from orlop.mount import Mounter
+from orlop.state import Holder, Row, State
+from orlop.volumes.driver import Resizable, VolumeDriver
+from orlop.volumes.host import Host, noted, volume
+from orlop.volumes.uses import Uses
+
+
+class Attachments:
+    """The volumes that are in use on this host, each mounted in a folder of ``mounts`` that is named for its key."""
+
+    def __init__(
+        self, state: State, mounter: Mounter, drivers: Mapping[str, VolumeDriver], host: Host, mounts: Path
+    ) -> None:
+        """Raises `Conflict` if volumes are mounted at another place now."""
+        self.mounts, self.mounter = mounts, mounter
+        self.uses = Uses(state, mounter, host.boot, host.now, host.hold_grace)
+        self._state, self._drivers, self._host = state, drivers, host
+        mounts.mkdir(parents=True, exist_ok=True)
+        self._keep_to_one_place()
+
+    def path(self, row: Row) -> Path:
+        """Where ``row`` is mounted while somebody uses it."""
+        return self.mounts / row.key
+
+    def driver(self, name: str) -> VolumeDriver:
+        """The driver ``name``; raises `NotFound` and says which there are."""
+        if name not in self._drivers:
+            raise NotFound(f"no volume driver {name!r}; there are {', '.join(sorted(self._drivers))}")
+        return self._drivers[name]
+
+    def mount(self, row: Row, holder: Holder) -> Path:
+        """Mount ``row``, if it is not, for ``holder`` too; asking again counts once more."""
+        target = self.path(row)
+        there = self.mounter.mounted(target)
+        # After a power cut nothing is attached here; only what other hosts can see must be remembered over it.
+        durable = not there and self.driver(row.driver).scope == "global"
+        with noted(self._state, self._host, "mount", row, _who(holder), durable=durable) as change:
+            change.hold(row.key, holder, self._host.boot, self._host.now())
+            if not there:
+                change.attach(row.key, self._host.boot)
+        self._host.step("mount: recorded")
+        if not there:
+            self._bring_up(row, target)
+        self._host.step("mount: mounted")
+        return target
+
+    def unmount(self, row: Row, holder: Holder) -> None:
+        """``holder`` needs ``row`` once less; after the last it is detached, unless the kernel still shows a user."""
+        down = False
+        try:
+            wanted = self._is_held_besides(row, holder) or self.uses.seen(self.path(row))
+            down = not wanted and self._detach(row)
+        finally:
+            with noted(self._state, self._host, "unmount", row, _who(holder), durable=False) as change:
+                change.release(row.key, holder)
+                if down:
+                    change.detach(row.key)
+        self._host.step("unmount: recorded")
+
+    def settle(self, row: Row) -> None:
+        """Detach ``row`` if nobody uses it."""
+        if not self.users(row) and self._detach(row):
+            self._forget(row)
+
+    def take_down(self, row: Row) -> None:
+        """Detach ``row``; raises `InUse` if somebody uses it."""
+        self.mounter.unmount(self.path(row))
+        if self._state.is_attached(row.key):
+            self.driver(row.driver).detach(volume(row))
+            self._host.step("down: detached")
+            self._forget(row)
+
+    def resize(self, row: Row) -> None:
+        """Make the storage fit ``row``'s options, mounted or not; fine where its driver knows no sizes."""
+        driver = self.driver(row.driver)
+        if isinstance(driver, Resizable):
+            driver.resize(volume(row), self.path(row) if self.mounter.mounted(self.path(row)) else None)
+
+    def users(self, row: Row) -> list[str]:
+        """Who uses ``row``, in words; empty if nobody does."""
+        return self.uses.of(row.key, self.path(row))
+
+    def _bring_up(self, row: Row, target: Path) -> None:
+        self.mounter.unmount(target)  # a dead mount, or its remains
+        try:
+            mounts = self.driver(row.driver).attach(volume(row))
+            self._host.step("mount: attached")
+            self.mounter.mount(mounts, target)
+            self.resize(row)  # a growth that a crash interrupted
+        except BaseException:
+            self.take_down(row)
+            raise
+
+    def _is_held_besides(self, row: Row, holder: Holder) -> bool:
+        """Whether anybody holds ``row`` but ``holder``, once."""
+        mine = (holder.client, holder.id)
+        holds = self._state.holds(row.key)
+        return any((hold.holder.client, hold.holder.id) != mine or hold.count > 1 for hold in holds)
+
+    def _detach(self, row: Row) -> bool:
+        """Unmount, then let the driver detach; False if the kernel says that it is in use after all."""
+        try:
+            self.mounter.unmount(self.path(row))
+        except InUse:
+            return False
+        self._host.step("unmount: unmounted")
+        self.driver(row.driver).detach(volume(row))
+        self._host.step("unmount: detached")
+        return True
+
+    def _forget(self, row: Row) -> None:
+        with self._state.change(durable=False) as change:
+            change.detach(row.key)
+
+    def _keep_to_one_place(self) -> None:
+        """Refuse another place than a process before us used, as long as something may be mounted there."""
+        place, before = str(self.mounts.resolve()), self._state.setting("mounts")
+        if place == before:
+            return
+        if before is not None and self._host.boot in self._state.attached().values():
+            raise Conflict(f"volumes are mounted below '{before}' already; use --mounts {before}, or stop their users")
+        with self._state.change() as change:
+            change.set("mounts", place)
+
+
+def _who(holder: Holder) -> dict[str, str]:
+    return {"container": holder.id, "client": holder.client}
