@@ -45,12 +45,14 @@ def serve(
     from orlop.frontends.serve import Daemon
 
     _log_to_stderr(log_format, debug=debug)
+    # First of all, so that a state that cannot be used leaves no socket behind for engines to wait at.
+    service = engine.volumes(config)
     found = listeners.inherited() or [listeners.unix(path) for path in sockets or (DEFAULT_SOCKET,)]
     if tcp:
         if not (tls_cert and tls_key and tls_ca):
             raise Invalid("--tcp needs --tls-cert, --tls-key and --tls-ca: whoever connects can mount")
         found.append(listeners.tcp(tcp, tls_cert, tls_key, tls_ca))
-    Daemon(engine.volumes(config), found, interval).run(_tell_systemd)
+    Daemon(service, found, interval).run(_tell_systemd)
 
 
 class JsonLines(logging.Formatter):

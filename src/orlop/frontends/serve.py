@@ -28,7 +28,7 @@ from orlop.volumes.service import VolumeService
 _THREADS = 256
 """Verbs that may be under way at once; more are refused, so that none ever waits behind one that hangs."""
 _LARGEST_BODY = 1 << 20
-_FAREWELL = 10.0
+_FAREWELL = 5.0
 """Seconds that verbs under way have to end when the daemon is stopped."""
 _NOBODY = Holder("", "")
 
@@ -60,7 +60,9 @@ class Daemon:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=_FAREWELL)
+        runner = web.ServerRunner(
+            web.Server(self._handle, access_log=None, lingering_time=1), shutdown_timeout=_FAREWELL
+        )
         await runner.setup()
         try:
             for listener in self._listeners:
