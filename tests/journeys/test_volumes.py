@@ -243,6 +243,8 @@ def test_nfs_and_cifs_reach_the_kernel_and_its_answer_reaches_the_user(lab, driv
 
     # No server is there; on many kernels the filesystem is not either.
     assert any(word in error.lower() for word in ("no such device", "refused", "timed out", "unknown filesystem"))
+    if driver == "orlop" and kind not in lab.out("cat /proc/filesystems").split():
+        assert f"this kernel has no filesystem '{kind}'" in error
     assert lab.sh("grep -c ' /export \\|/share ' /proc/mounts", check=False).stdout.strip() == "0"
     lab.sh("docker volume rm far")
 

@@ -73,6 +73,13 @@ def test_the_kernels_own_words_say_why_it_refuses(target: Path) -> None:
         KernelMounter().mount([Mount("nosuchfs", "x")], target)
 
 
+def test_a_filesystem_that_the_kernel_lacks_is_named(target: Path) -> None:
+    with pytest.raises(Unavailable, match="this kernel has no filesystem 'nosuchfs'"):
+        KernelMounter().mount([Mount("nosuchfs", "server:/share")], target)
+
+    assert not target.exists()
+
+
 def test_of_two_mounts_both_are_made_or_none(target: Path, source: Path) -> None:
     mounter = KernelMounter()
 

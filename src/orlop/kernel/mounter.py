@@ -72,7 +72,8 @@ class KernelMounter:
                 for _ in range(made):
                     sc.umount(target)
                 _remove_bare(target)
-            raise Unavailable(f"mount of {mounts[made].source!r} ({mounts[made].type}): {error.strerror}") from error
+            kind = mounts[made].type
+            raise Unavailable(f"mount of {mounts[made].source!r} ({kind}): {_why(error, kind)}") from error
 
     def unmount(self, target: Path) -> None:
         """See `Mounter.unmount`."""
@@ -106,6 +107,14 @@ class KernelMounter:
             return {}
         tops = {(entry.device, entry.root): wanted[entry.target] for entry in mountinfo.at(wanted)}
         return _seen(tops)
+
+
+def _why(error: OSError, kind: str) -> str:
+    """The kernel's words; "no such device" means the filesystem as often as the device."""
+    known = Path("/proc/filesystems").read_text().split()
+    if error.errno == errno.ENODEV and kind not in known:
+        return f"{error.strerror}; this kernel has no filesystem {kind!r}"
+    return str(error.strerror)
 
 
 def _mount_one(mount: Mount, target: Path) -> None:
