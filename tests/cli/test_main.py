@@ -58,5 +58,5 @@ def test_commands_do_not_load_the_web_server(environment):
     loaded = subprocess.run(argv, capture_output=True, text=True, env=environment, check=True).stderr
 
     assert "orlop.state" in loaded
-    assert "aiohttp" not in loaded
+    assert "orlop.frontends.http" not in loaded
     assert "http.client" not in loaded

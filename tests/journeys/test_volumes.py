@@ -302,7 +302,7 @@ def test_a_size_is_a_limit_inside_and_no_burden_outside(lab, size, fs):
     assert image.stat().st_blocks * 512 <= reserved + (1 << 16)
 
 
-@pytest.mark.part("D1")
+@pytest.mark.feature("D1")
 def test_a_folder_of_yours_outlives_the_volume(lab):
     lab.sh("docker volume create -d orlop -o mountpoint=/srv/precious vol")
     lab.sh("docker run --rm -v vol:/data busybox touch /data/kept")

@@ -15,8 +15,6 @@ from orlop.state import Holder, Row
 from orlop.volumes.service import VolumeService
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.1+json"
-LOOKING = frozenset({"/Plugin.Activate", "/VolumeDriver.Capabilities", "/VolumeDriver.Get", "/VolumeDriver.Path"})
-"""Verbs that only read a little local state: they may be answered without a thread."""
 
 _PODMAN = "2f73349cfc4630255319c6c8dfc1b46a8996ace9d14d8e07563b165915918ec2"
 """The one id of all of Podman's mounts, SHA-256 of "placeholder\\n" (libpod, volume_internal): it counts for itself."""
