@@ -37,7 +37,7 @@ CREATE INDEX unfinished ON volumes (phase) WHERE phase != 'ready';
 CREATE TABLE attached (key TEXT PRIMARY KEY, boot TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE holds (
     key TEXT NOT NULL, client TEXT NOT NULL, id TEXT NOT NULL, count INTEGER NOT NULL,
-    pid INTEGER NOT NULL, started INTEGER NOT NULL, boot TEXT NOT NULL, since REAL NOT NULL,
+    pid INTEGER NOT NULL, started INTEGER NOT NULL, counted INTEGER NOT NULL, boot TEXT NOT NULL, since REAL NOT NULL,
     PRIMARY KEY (key, client, id)
 ) WITHOUT ROWID;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -174,9 +174,9 @@ class State:
 
     def holds(self, key: str | None = None) -> list[Hold]:
         """The holds of one volume, or of all."""
-        query = "SELECT key, client, id, pid, started, count, boot, since FROM holds"
+        query = "SELECT key, client, id, pid, started, counted, count, boot, since FROM holds"
         rows = self._all(query) if key is None else self._all(query + " WHERE key = ?", key)
-        return [Hold(row[0], Holder(*row[1:5]), *row[5:]) for row in rows]
+        return [Hold(row[0], Holder(*row[1:5], bool(row[5])), *row[6:]) for row in rows]
 
     def events(self, after: int = 0) -> list[Event]:
         """What happened after event number ``after``, in order."""
@@ -273,11 +273,11 @@ class Change:
         engine never gives back, and asks again when it starts the container again.
         """
         self._db.execute(
-            """INSERT INTO holds VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT (key, client, id) DO UPDATE SET
+            """INSERT INTO holds VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (key, client, id) DO UPDATE SET
                count = CASE WHEN (pid, started, boot) = (excluded.pid, excluded.started, excluded.boot)
-                            THEN count + ? ELSE 1 END,
+                            THEN count + counted ELSE 1 END,
                pid = excluded.pid, started = excluded.started, boot = excluded.boot, since = excluded.since""",
-            (key, holder.client, holder.id, holder.pid, holder.started, boot, now, int(holder.counted)),
+            (key, holder.client, holder.id, holder.pid, holder.started, holder.counted, boot, now),
         )
 
     def release(self, key: str, holder: Holder) -> None:

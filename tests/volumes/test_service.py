@@ -204,6 +204,30 @@ def test_a_lost_reply_does_not_hold_a_volume_for_ever(service: VolumeService, cl
     assert not service.all()
 
 
+@pytest.mark.parametrize(
+    "who", [holder(), Holder("engine/0", "c1"), Holder("podman/0", "c1", os.getpid(), 1, counted=False)]
+)
+def test_what_is_held_without_a_container_stays_mounted_however_long(
+    service: VolumeService, mounter: PaperMounter, clock: Callable[[], float], who: Holder
+) -> None:
+    service.create("data", {})
+    place = service.mount("data", who)
+    clock.now += 86_400  # type: ignore[attr-defined]
+
+    assert reconcile(service) == []
+
+    assert place in mounter.mounts
+
+
+def test_what_a_killed_engine_held_is_taken_down_by_itself(service: VolumeService, mounter: PaperMounter) -> None:
+    service.create("data", {})
+    place = service.mount("data", dead_holder())
+
+    assert [action.verb for action in reconcile(service)] == ["settle"]
+
+    assert place not in mounter.mounts
+
+
 def test_a_removed_volume_can_be_restored_with_all_it_had(service: VolumeService, tmp_path: Path) -> None:
     service.create("data", {"mode": "0700"}, {"team": "a"})
     (tmp_path / "volumes/data/_data/file").write_text("precious")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -38,13 +39,13 @@ class Daemon:
         A verb that hangs in a backend is left behind: its volume is put right by the next reconcile.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+        told = _signals(signal.SIGTERM, signal.SIGINT)
         for listener in self._listeners:
             self._server.serve(listener)
         ready()
         threading.Thread(target=self._keep_true, daemon=True, name="reconcile").start()
-        self._stop.wait()
+        os.read(told, 1)
+        self._stop.set()
         for listener in self._listeners:
             listener.forget()
         if not self._server.wait_until_idle(_FAREWELL):
@@ -69,6 +70,17 @@ class Daemon:
             outcome.failed = status != 200
         _log.debug("%s answered with %d", path, status)
         return http.Answer(status, plugin.CONTENT_TYPE, json.dumps(content).encode())
+
+
+def _signals(*numbers: signal.Signals) -> int:
+    """A file descriptor that can be read as soon as one of the signals came.
+
+    A handler may run in the middle of anything: setting an event in it could wait for a lock that is held below it.
+    """
+    told, tell = os.pipe()
+    for number in numbers:
+        signal.signal(number, lambda *_: os.write(tell, b"."))
+    return told
 
 
 def _engine(peer: http.Peer) -> Holder:

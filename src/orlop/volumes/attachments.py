@@ -67,8 +67,9 @@ class Attachments:
         self._host.step("unmount: recorded")
 
     def settle(self, row: Row) -> None:
-        """Detach ``row`` if nobody uses it."""
-        if not self.users(row) and self._detach(row):
+        """Detach ``row`` if nobody uses it, for all that can be known."""
+        used = self.uses.seen(self.path(row)) or row.key in self.uses.standing()
+        if not used and self._detach(row):
             self._forget(row)
 
     def take_down(self, row: Row) -> None:

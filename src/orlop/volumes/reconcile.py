@@ -34,7 +34,7 @@ class Facts:
     mounted: frozenset[str]
     """The keys at whose place something is mounted."""
     used: frozenset[str]
-    """The keys that a process sees, or that an engine took a moment ago."""
+    """The keys that a process sees, or that an engine took and nothing disproves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def look(service: VolumeService) -> Facts:
             service.attachments.mounts / key for key in mounted | attached.keys()
         )
     }
-    used = seen | {hold.key for hold in service.attachments.uses.vouched()}
+    used = seen | service.attachments.uses.standing()
     unfinished = service.state.unfinished()
     return Facts(host.boot, host.now(), host.trash_grace, unfinished, attached, frozenset(mounted), frozenset(used))
 

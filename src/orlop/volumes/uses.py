@@ -1,7 +1,8 @@
 """Who uses a volume: what engines said is a hint, what the kernel shows is the truth.
 
-An engine that is killed never gives back what it took, so a hold counts without the kernel only for a while, and
-only while the process that took it runs: time enough to start a container.
+An engine that is killed never gives back what it took. So where somebody asks to remove a volume, a hold counts
+without the kernel only while it is young and the process that took it runs: time enough to start a container. But
+nothing is taken down by itself because of its age: somebody may have mounted it to work in it without a container.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,8 +34,17 @@ class Uses:
         young = self._now() - self._grace
         return [hold for hold in self._state.holds(key) if hold.since > young and self._is_alive(hold)]
 
+    def standing(self) -> frozenset[str]:
+        """The keys with a hold that nothing disproves: not an earlier boot, nor the end of the engine that took it."""
+        return frozenset(hold.key for hold in self._state.holds() if not self._is_disproved(hold))
+
+    def _is_disproved(self, hold: Hold) -> bool:
+        # An engine that counts for itself is no daemon: its processes end while its containers run.
+        return hold.boot != self._boot or (hold.holder.counted and not self._is_running(hold))
+
     def _is_alive(self, hold: Hold) -> bool:
-        if hold.boot != self._boot:
-            return False
+        return hold.boot == self._boot and self._is_running(hold)
+
+    def _is_running(self, hold: Hold) -> bool:
         holder = hold.holder
         return holder.pid == 0 or processes.start_time(holder.pid) == holder.started
