@@ -176,7 +176,7 @@ class State:
         """The holds of one volume, or of all."""
         query = "SELECT key, client, id, pid, started, counted, count, boot, since FROM holds"
         rows = self._all(query) if key is None else self._all(query + " WHERE key = ?", key)
-        return [Hold(row[0], Holder(*row[1:5], bool(row[5])), *row[6:]) for row in rows]
+        return [Hold(row[0], Holder(row[1], row[2], row[3], row[4], bool(row[5])), *row[6:]) for row in rows]
 
     def events(self, after: int = 0) -> list[Event]:
         """What happened after event number ``after``, in order."""
