@@ -75,11 +75,14 @@ class Daemon:
 def _signals(*numbers: signal.Signals) -> int:
     """A file descriptor that can be read as soon as one of the signals came.
 
-    A handler may run in the middle of anything: setting an event in it could wait for a lock that is held below it.
+    It is written by the C part of Python's signal handling. A handler in Python runs between two of its instructions: a
+    signal just before a system call would be noticed only after it, and this one would never return.
     """
     told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
     for number in numbers:
-        signal.signal(number, lambda *_: os.write(tell, b"."))
+        signal.signal(number, lambda *_: None)
     return told
 
 
