@@ -305,6 +305,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory):
         yield Docker(engine, folder / "x", *ages)
 
 
+@pytest.mark.feature("V2")
 @pytest.mark.parametrize("flags", [line for line in AGREED.splitlines() if line])
 def test_orlop_says_what_docker_says(docker: Docker, flags: str):
     ours, dockers = both_say(docker, flags)
