@@ -66,7 +66,7 @@ def versions() -> list[str]:
         first_line("dockerd", "--version"),
         first_line(str(PEERS / "rclone"), "version"),
         first_line(str(PEERS / "buttervolume"), "--version"),
-        f"Linux {platform.release()}",
+        f"Linux {platform.release().partition('-')[0]}",
         f"Python {platform.python_version()}",
     ]
 
