@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import orlop
-from orlop.testing.voltest import checks, report
+from orlop.testing.voltest import report, suite
 from orlop.testing.voltest.bench import Bench
 from orlop.testing.voltest.checks import Check, Result
 from orlop.testing.voltest.subject import LOCAL, ORLOP, Subject, buttervolume, rclone
@@ -34,7 +34,7 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.exit("scoreboard: machines of namespaces need root")
     subjects = [ORLOP, LOCAL, rclone(PEERS / "rclone"), buttervolume(PEERS / "buttervolume")]
-    chosen = checks.all_checks()
+    chosen = suite.all_checks()
     seen = {subject.name: run_all(subject, chosen) for subject in subjects}
     PAGE.write_text(page(chosen, seen))
     return 0
@@ -43,7 +43,7 @@ def main() -> int:
 def run_all(subject: Subject, chosen: list[Check]) -> list[Result]:
     """Every check against one subject."""
     with Bench(subject) as bench:
-        results = [checks.run(one, bench) for one in chosen]
+        results = [suite.run(one, bench) for one in chosen]
     print(f"{subject.name}: {report.totals(results)}, {sum(result.seconds for result in results):.0f} s", flush=True)
     return results
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from orlop.testing.voltest import checks
+from orlop.testing.voltest import suite
 from orlop.testing.voltest.bench import Bench
 from orlop.testing.voltest.subject import ORLOP
 
@@ -20,17 +20,17 @@ def bench():
         yield bench
 
 
-@pytest.mark.parametrize("check", [one for one in checks.all_checks() if one.id != "S12"], ids=lambda one: one.id)
+@pytest.mark.parametrize("check", [one for one in suite.all_checks() if one.id != "S12"], ids=lambda one: one.id)
 def test_orlop_keeps_the_promise(bench, check):
-    result = checks.run(check, bench)
+    result = suite.run(check, bench)
 
     assert (result.outcome, result.seen) == ("pass", "")
 
 
 def test_a_lease_over_two_nodes_is_not_asked_of_a_local_driver(bench):
-    [lease] = checks.select(["S12"])
+    [lease] = suite.select(["S12"])
 
-    result = checks.run(lease, bench)
+    result = suite.run(lease, bench)
 
     assert result.outcome == "n/a"
     assert "scope is local" in result.seen

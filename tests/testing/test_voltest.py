@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.testing.voltest import checks
+from orlop.testing.voltest import suite
 from orlop.testing.voltest.__main__ import main
 from orlop.testing.voltest.bench import Bench
 from orlop.testing.voltest.subject import ORLOP, Subject
@@ -79,9 +79,9 @@ def bench():
 @needs_root
 @pytest.mark.parametrize("identity", MISTAKES)
 def test_a_sloppy_plugin_is_found_out(bench, identity):
-    [check] = checks.select([identity])
+    [check] = suite.select([identity])
 
-    result = checks.run(check, bench)
+    result = suite.run(check, bench)
 
     assert result.outcome == "FAIL"
     assert MISTAKES[identity] in result.seen
@@ -96,9 +96,9 @@ def bench_of_the_worse():
 @needs_root
 @pytest.mark.parametrize("identity", WORSE_MISTAKES)
 def test_a_worse_plugin_is_found_out(bench_of_the_worse, identity):
-    [check] = checks.select([identity])
+    [check] = suite.select([identity])
 
-    result = checks.run(check, bench_of_the_worse)
+    result = suite.run(check, bench_of_the_worse)
 
     assert result.outcome == "FAIL"
     assert WORSE_MISTAKES[identity] in result.seen
@@ -107,28 +107,28 @@ def test_a_worse_plugin_is_found_out(bench_of_the_worse, identity):
 @needs_root
 @pytest.mark.parametrize("identity", FINE)
 def test_what_a_sloppy_plugin_does_right_passes(bench, identity):
-    [check] = checks.select([identity])
+    [check] = suite.select([identity])
 
-    result = checks.run(check, bench)
+    result = suite.run(check, bench)
 
     assert (result.outcome, result.seen) == ("pass", "")
 
 
 def test_there_are_all_the_checks_in_their_order_each_with_its_reason():
-    ids = [check.id for check in checks.all_checks()]
+    ids = [check.id for check in suite.all_checks()]
 
     assert ids == [
         f"{group}{n + 1}" for group, many in (("P", 14), ("I", 9), ("S", 12), ("D", 15)) for n in range(many)
     ]
-    assert all(check.function.__doc__ for check in checks.all_checks())
+    assert all(check.function.__doc__ for check in suite.all_checks())
 
 
 def test_checks_are_chosen_by_id_and_by_group():
-    ids = [check.id for check in checks.select(["S2", "I"])]
+    ids = [check.id for check in suite.select(["S2", "I"])]
 
     assert ids == [*(f"I{n}" for n in range(1, 10)), "S2"]
     with pytest.raises(KeyError, match="no check 'X1'"):
-        checks.select(["P1", "X1"])
+        suite.select(["P1", "X1"])
 
 
 @pytest.fixture

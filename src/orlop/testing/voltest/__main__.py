@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orlop.testing.voltest import checks, report, subject
+from orlop.testing.voltest import checks, report, subject, suite
 from orlop.testing.voltest.bench import Bench
 
 
@@ -15,7 +15,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(words)
     try:
-        chosen = checks.select(one for one in arguments.only.split(",") if one)
+        chosen = suite.select(one for one in arguments.only.split(",") if one)
     except KeyError as error:
         parser.error(str(error.args[0]))
 
@@ -35,7 +35,7 @@ def _run(chosen: Sequence[checks.Check], bench: Bench, *, quiet: bool) -> list[c
         bench.prepare("control")
     results = []
     for one in chosen:
-        results.append(checks.run(one, bench))
+        results.append(suite.run(one, bench))
         if not quiet:
             print(report.line(results[-1]), flush=True)
     return results
