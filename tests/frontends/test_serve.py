@@ -2,13 +2,14 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,19 @@ def test_a_verb_that_hangs_does_not_keep_it_from_ending(daemon: Daemon) -> None:
         assert daemon.process.wait(30) == 0
     assert hundred == [200] * 100
     assert "did not end in time" in daemon.log.read_text()
+
+
+def test_running_out_of_file_descriptors_does_not_make_it_deaf(daemon: Daemon) -> None:
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (30, 30))
+    with ExitStack() as connections:
+        for _ in range(60):
+            connections.enter_context(socket.socket(socket.AF_UNIX)).connect(str(daemon.socket))
+        end = time.monotonic() + 20
+        while "is not answered" not in daemon.log.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    assert daemon.call("List")[0] == 200
 
 
 def test_a_damaged_state_file_is_named_and_nothing_is_served(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from orlop.kernel import loop, mountinfo
 from orlop.kernel.mounter import KernelMounter
 from orlop.mount import Mount
 from orlop.volumes import image
+from orlop.volumes.reconcile import reconcile
+from orlop.volumes.service import VolumeService
 
 
 @pytest.fixture
@@ -199,6 +201,19 @@ def test_xfs_grows_while_it_is_mounted(target: Path, tmp_path: Path) -> None:
 
     assert os.statvfs(target).f_blocks > before * 1.25
     mounter.unmount(target)
+
+
+def test_reconciling_leaves_alone_what_is_mounted_inside_a_volume(reopened: Callable[..., VolumeService]) -> None:
+    service = reopened()
+    service.create("data", {})
+    inside = service.attachments.mounts / "data" / "inside"
+    inside.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "theirs", str(inside)], check=True)
+    try:
+        assert reconcile(service) == []
+        assert inside.is_mount()
+    finally:
+        subprocess.run(["umount", str(inside)], check=True)
 
 
 def _in_namespace(script: str, *arguments: str) -> "subprocess.Popen[str]":

@@ -346,3 +346,16 @@ def test_two_places_to_mount_are_refused_while_something_is_mounted_at_one(
 
     service.unmount("data", holder())
     assert at(tmp_path / "elsewhere").mount("data", holder()) == tmp_path / "elsewhere/data"
+
+
+def test_a_decision_to_purge_does_not_outlive_a_restore(service: VolumeService, clock: Callable[[], float]) -> None:
+    service.create("data", {})
+    service.remove("data")
+    (decided,) = service.state.unfinished()
+    service.restore("data")
+    clock.now += 5  # type: ignore[attr-defined]
+    service.remove("data")
+
+    service.purge(decided)
+
+    assert service.restore("data").name == "data"

@@ -45,16 +45,14 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="How long a removed volume can be restored.  [default: 24h]")  # fmt: skip
     @click.option("--hold-grace", type=Duration(), default=_DEFAULT.hold_grace, envvar="ORLOP_HOLD_GRACE", hidden=True)
     @click.option("--boot-id", default="", envvar="ORLOP_BOOT_ID", hidden=True)
-    @click.pass_context
     @functools.wraps(command)
     def with_config(
-        ctx: click.Context, /, root: Path, run: Path | None, mounts: Path | None, trash_grace: float, hold_grace: float,
-        boot_id: str, **rest: object,
+        root: Path, run: Path | None, mounts: Path | None, trash_grace: float, hold_grace: float, boot_id: str,
+        **rest: object,
     ) -> object:  # fmt: skip
         root = root.resolve()
         run = run or Path("/run/orlop") / str(root).strip("/").replace("/", "-")
-        step = (ctx.obj or {}).get("step", _DEFAULT.step)
-        config = Config(root, run, trash_grace, hold_grace, mounts=mounts and mounts.resolve(), boot=boot_id, step=step)
+        config = Config(root, run, trash_grace, hold_grace, mounts=mounts and mounts.resolve(), boot=boot_id)
         return command(config, **rest)
 
     return with_config

@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from orlop.kernel import processes
 
 _LARGEST_REQUEST = 1 << 20
 _MOST_CONNECTIONS = 1024
+_PAUSE = 0.1
 _PATIENCE = 30.0
 """Seconds that a client has for a TLS handshake, and for sending the rest of a request."""
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 413: "Content Too Large", 500: "Internal Server Error"}
@@ -68,7 +70,7 @@ class Server:
         """Requests under way."""
 
     def serve(self, listener: Listener) -> None:
-        """Answer whoever connects to ``listener``, in threads, until it is closed."""
+        """Answer whoever connects to ``listener``, in threads, until the process ends."""
         threading.Thread(target=self._accept, args=(listener,), daemon=True, name="accept").start()
 
     def wait_until_idle(self, patience: float) -> bool:
@@ -79,16 +81,24 @@ class Server:
     def _accept(self, listener: Listener) -> None:
         while True:
             try:
-                connection, address = listener.socket.accept()
-            except OSError:
-                return  # closed: the daemon ends
-            if not self._slots.acquire(blocking=False):
-                _log.warning("%d connections are open; one more is refused", _MOST_CONNECTIONS)
-                connection.close()
-                continue
+                self._welcome(*listener.socket.accept(), listener.tls)
+            except (OSError, RuntimeError) as error:
+                # Out of file descriptors or threads: others will end, and the next one is heard again.
+                _log.warning("a connection is not answered: %s", error)
+                time.sleep(_PAUSE)
+
+    def _welcome(self, connection: socket.socket, address: object, tls: ssl.SSLContext | None) -> None:
+        if not self._slots.acquire(blocking=False):
+            connection.close()
+            raise OSError(f"{_MOST_CONNECTIONS} are open")
+        try:
             peer = Peer(address=address[0]) if isinstance(address, tuple) else _process_behind(connection)
-            arguments = (connection, listener.tls, peer)
+            arguments = (connection, tls, peer)
             threading.Thread(target=self._converse, args=arguments, daemon=True, name="connection").start()
+        except BaseException:
+            connection.close()
+            self._slots.release()
+            raise
 
     def _converse(self, connection: socket.socket, tls: ssl.SSLContext | None, peer: Peer) -> None:
         try:

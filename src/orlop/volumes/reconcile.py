@@ -49,7 +49,9 @@ class Action:
 def look(service: VolumeService) -> Facts:
     """Gather the facts in one look at the host; changes nothing and asks no backend."""
     mounts, host = f"{service.attachments.mounts}/", service.host
-    mounted = {entry.target[len(mounts) :] for entry in mountinfo.ours() if entry.target.startswith(mounts)}
+    below = (entry.target[len(mounts) :] for entry in mountinfo.ours() if entry.target.startswith(mounts))
+    # What is mounted inside a volume is its users' own.
+    mounted = {key for key in below if "/" not in key}
     attached = service.state.attached()
     seen = {
         path.name
@@ -73,7 +75,9 @@ def carry_out(service: VolumeService, action: Action) -> None:
     if row is None:
         service.attachments.mounter.unmount(service.attachments.mounts / action.key)
     elif action.verb == "purge":
-        service.purge(row)
+        # It may have been restored, and removed again, since that was decided.
+        if row.phase == "removing" or service.host.now() - (row.removed or 0) >= service.host.trash_grace:
+            service.purge(row)
     else:
         with service.locked(row) as current:
             if current is not None:

@@ -188,7 +188,7 @@ class VolumeService:
         """Delete the storage of a removed volume for good."""
         with self._locks.hold(row.name):
             current = self.state.by_key(row.key)
-            if current is None or current.phase not in ("trashed", "removing"):
+            if current is None or current.phase not in ("trashed", "removing") or current.removed != row.removed:
                 return
             with self._noted("purge", row) as change:
                 change.replace(replace(current, phase="removing"))
