@@ -1,10 +1,13 @@
 """What is mounted where, in every mount namespace of this host, as ``/proc/PID/mountinfo`` tells it (proc(5))."""
 
+import itertools
 import os
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from orlop.kernel.namespaces import namespace, residents
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +64,19 @@ def filesystem_of(path: Path) -> str:
 def namespaces() -> Iterator[tuple[int, str]]:
     """One process of each mount namespace, ours included, and its mountinfo as text.
 
-    Processes that end meanwhile are passed over; so are those we may not look at.
+    Processes that end meanwhile are passed over.
     """
-    seen = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - half the cost, and it is asked often
-        try:
-            namespace = os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115
-            if namespace in seen:
-                continue
-            text = _read(f"/proc/{pid}/mountinfo")
-        except OSError:
-            continue
+    for name, pids in residents().items():
         # A process that is just ending shows an empty table; another one of its namespace may still tell.
-        if text:
-            seen.add(namespace)
-            yield int(pid), text
+        told = ((pid, text) for pid in pids if namespace(pid) == name and (text := _table(pid)))
+        yield from itertools.islice(told, 1)
+
+
+def _table(pid: int) -> str:
+    try:
+        return _read(f"/proc/{pid}/mountinfo")
+    except OSError:
+        return ""
 
 
 def _read(path: str) -> str:

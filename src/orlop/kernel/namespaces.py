@@ -1,0 +1,94 @@
+"""Which mount namespaces there are on this host, and which processes live in each.
+
+Asking every process for its namespace costs the more, the more processes run. Linux 6.11 and newer go from one mount
+namespace to the next (``NS_MNT_GET_NEXT``, linux/include/uapi/linux/nsfs.h); there processes are asked only when a
+namespace is new, or when nobody who was known to live in one lives there any more.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+Residents = Mapping[str, Sequence[int]]
+"""By namespace, written as readlink(2) shows it below ``/proc/PID/ns``: the processes that live there."""
+
+_NEXT, _PREVIOUS = (2 << 30 | 16 << 16 | 0xB7 << 8 | number for number in (11, 12))
+_OWN = "/proc/self/ns/mnt"
+_PATIENCE = 1.0
+"""Seconds after which somebody may have entered a namespace that nobody lived in."""
+
+
+class _Look:
+    """What a look at all processes found: where they live, and which namespaces seemed empty."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.residents = _ask_everybody()
+        # Those of containers' hosts, of which we see no process, and those that only an open file keeps.
+        self._empty = names - self.residents.keys()
+        self._until = time.monotonic() + _PATIENCE
+
+    def still_tells(self, names: set[str]) -> bool:
+        """Whether every namespace of ``names`` has an inhabitant that is known."""
+        if names & self._empty and time.monotonic() > self._until:
+            return False
+        return all(_lives_in(name, self.residents.get(name, ())) for name in names - self._empty)
+
+
+_last: _Look | None = None
+
+
+def residents() -> Residents:
+    """Every mount namespace in which a process that we may look at lives, ours included.
+
+    Processes may have left since they were asked: `namespace` tells.
+    """
+    global _last
+    names = _names()
+    if names is None:
+        return _ask_everybody()
+    if _last is None or not _last.still_tells(names):
+        _last = _Look(names)
+    return {name: pids for name, pids in _last.residents.items() if name in names}
+
+
+def _names() -> set[str] | None:
+    """The mount namespaces that the kernel lists; None where it cannot."""
+    try:
+        return {os.readlink(_OWN), *_walk(_PREVIOUS), *_walk(_NEXT)}  # noqa: PTH115 - asked often
+    except OSError:
+        return None
+
+
+def _walk(direction: int) -> Iterable[str]:
+    fd = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    while True:
+        try:
+            following = fcntl.ioctl(fd, direction, bytearray(16))
+        except FileNotFoundError:  # that was the last one
+            return
+        finally:
+            os.close(fd)
+        fd = following
+        yield f"mnt:[{os.fstat(fd).st_ino}]"
+
+
+def namespace(pid: int | str) -> str | None:
+    """Where ``pid`` lives; None if it has ended, or may not be looked at."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115
+    except OSError:
+        return None
+
+
+def _lives_in(name: str, pids: Sequence[int]) -> bool:
+    return any(namespace(pid) == name for pid in pids)
+
+
+def _ask_everybody() -> Residents:
+    found: dict[str, list[int]] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - half the cost
+        name = namespace(pid)
+        if name is not None:
+            found.setdefault(name, []).append(int(pid))
+    return found
