@@ -6,7 +6,7 @@ filesystem understands).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,12 +16,14 @@ class Mount:
     """One mount: ``type`` and ``source`` as in mount(8), ``options`` in order.
 
     A bind mount has type ``none`` and the option ``bind`` or ``rbind``. The option ``loop`` says that ``source`` is
-    a file which holds the filesystem.
+    a file which holds the filesystem. ``secrets`` are more options, whose values are shown to nobody: they go to the
+    kernel, or to the program that mounts, never into a command line or a log.
     """
 
     type: str
     source: str
     options: tuple[str, ...] = ()
+    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def bind(cls, source: Path, *options: str) -> "Mount":

@@ -138,6 +138,7 @@ def _mount_one(mount: Mount, target: Path) -> None:
 
 def _mount_filesystem(mount: Mount, source: str, target: Path) -> None:
     attributes, parameters = _split(mount.options)
+    parameters += [f"{name}={value}" for name, value in mount.secrets]
     context = sc.syscall(sc.FSOPEN, mount.type.encode(), sc.FSOPEN_CLOEXEC)
     with _closing(context):
         try:

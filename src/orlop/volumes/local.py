@@ -153,17 +153,21 @@ def _check_path(text: str) -> None:
 
 def _as_docker(volume: Volume) -> Mount:
     options = volume.options
-    words = tuple(_with_secret(word) for word in options.get("o", "").split(",") if word)
+    words = [word for word in options.get("o", "").split(",") if word]
     if {"bind", "rbind"} & set(words) and not Path(options["device"]).exists():
         raise Unavailable(f"'{options['device']}', the device of volume {volume.name!r}: no such file or directory")
-    return Mount(options["type"], options["device"], words)
+    secrets = [_secret(word) for word in words if _is_secret(word)]
+    words = [word for word in words if not _is_secret(word)]
+    return Mount(options["type"], options["device"], tuple(words), tuple(secrets))
 
 
-def _with_secret(word: str) -> str:
-    key, equals, value = word.partition("=")
-    if equals and key in _PASSWORDS:
-        return f"{key}={references.resolve(key, value).decode(errors='surrogateescape').rstrip()}"
-    return word
+def _is_secret(word: str) -> bool:
+    return word.partition("=")[0] in _PASSWORDS
+
+
+def _secret(word: str) -> tuple[str, str]:
+    key, _, value = word.partition("=")
+    return key, references.resolve(key, value).decode(errors="surrogateescape").rstrip()
 
 
 def _root(volume: Volume) -> image.Root:
