@@ -10,6 +10,7 @@ from orlop.errors import Corrupt
 from orlop.kernel import processes
 from orlop.kernel.locks import Locks
 from orlop.kernel.mounter import KernelMounter
+from orlop.kernel.programs import Programs
 from orlop.state import State
 from orlop.volumes import reconcile
 from orlop.volumes.driver import VolumeDriver
@@ -53,7 +54,8 @@ def volumes(config: Config) -> VolumeService:
     config.root.mkdir(mode=0o711, parents=True, exist_ok=True)
     host = Host(config.boot or processes.boot_id(), time.time, config.step, config.hold_grace, config.trash_grace)
     state, locks = State(config.state_file), Locks(config.root / "locks", config.patience)
-    return VolumeService(config.root, state, KernelMounter(), drivers(config), locks, host, config.mounts)
+    mounter = KernelMounter(Programs(config.run / "programs"))
+    return VolumeService(config.root, state, mounter, drivers(config), locks, host, config.mounts)
 
 
 def drivers(config: Config) -> Mapping[str, VolumeDriver]:

@@ -16,14 +16,20 @@ class Mount:
     """One mount: ``type`` and ``source`` as in mount(8), ``options`` in order.
 
     A bind mount has type ``none`` and the option ``bind`` or ``rbind``. The option ``loop`` says that ``source`` is
-    a file which holds the filesystem. ``secrets`` are more options, whose values are shown to nobody: they go to the
-    kernel, or to the program that mounts, never into a command line or a log.
+    a file which holds the filesystem.
+
+    ``program`` is the command line of a FUSE program that makes the mount and serves it in the foreground; in it,
+    ``{target}`` stands for the place. Without one, the kernel mounts.
+
+    ``secrets`` are names and values that nobody is shown. The kernel takes them as options; of a program's command
+    line, ``{NAME}`` becomes the path of a file with the value, and the one named ``stdin`` is its standard input.
     """
 
     type: str
     source: str
     options: tuple[str, ...] = ()
     secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    program: tuple[str, ...] = ()
 
     @classmethod
     def bind(cls, source: Path, *options: str) -> "Mount":
@@ -56,7 +62,19 @@ class Mounter(Protocol):
         """
 
     def mounted(self, target: Path) -> bool:
-        """Whether ``target`` is a mount point that answers; a dead FUSE mount is not."""
+        """Whether ``target`` is a mount point that answers; a dead FUSE mount is not.
+
+        Raises `Unavailable` if its server gives no answer in time.
+        """
+
+    def died(self) -> Iterable[Path]:
+        """The places whose FUSE program has ended although nobody took the mount away."""
+
+    def heal(self, mounts: Sequence[Mount], target: Path) -> None:
+        """Make ``mounts`` in the place of those that died at ``target``, and wherever processes see these.
+
+        Files that were open stay broken; files opened from now on are served. Raises `Unavailable` as `mount` does.
+        """
 
     def holders(self, targets: Iterable[Path]) -> Mapping[Path, Sequence[int]]:
         """For each of ``targets`` that is used: one process of every mount namespace that shows it elsewhere.

@@ -24,7 +24,9 @@ from orlop.errors import Busy, Conflict, Corrupt, NoSpace, OrlopError, Unavailab
 
 Phase = Literal["creating", "ready", "trashed", "removing"]
 
-_VERSION = 1
+_VERSION = 2
+_UPGRADES = {1: "ALTER TABLE attached ADD COLUMN trouble TEXT NOT NULL DEFAULT ''"}
+"""From a version to the next."""
 _KEPT_EVENTS = 10_000
 _TRIM_EVERY = 256
 _SCHEMA = """
@@ -34,7 +36,9 @@ CREATE TABLE volumes (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX one_live_volume_a_name ON volumes (name) WHERE phase IN ('creating', 'ready');
 CREATE INDEX unfinished ON volumes (phase) WHERE phase != 'ready';
-CREATE TABLE attached (key TEXT PRIMARY KEY, boot TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE attached (
+    key TEXT PRIMARY KEY, boot TEXT NOT NULL, trouble TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
 CREATE TABLE holds (
     key TEXT NOT NULL, client TEXT NOT NULL, id TEXT NOT NULL, count INTEGER NOT NULL,
     pid INTEGER NOT NULL, started INTEGER NOT NULL, counted INTEGER NOT NULL, boot TEXT NOT NULL, since REAL NOT NULL,
@@ -172,6 +176,11 @@ class State:
         """Whether a detach of ``key`` is owed."""
         return bool(self._all("SELECT 1 FROM attached WHERE key = ?", key))
 
+    def trouble(self, key: str) -> str:
+        """What is wrong with the attached volume ``key``; empty if nothing is known."""
+        rows = self._all("SELECT trouble FROM attached WHERE key = ?", key)
+        return str(rows[0][0]) if rows else ""
+
     def holds(self, key: str | None = None) -> list[Hold]:
         """The holds of one volume, or of all."""
         query = "SELECT key, client, id, pid, started, counted, count, boot, since FROM holds"
@@ -259,7 +268,11 @@ class Change:
 
     def attach(self, key: str, boot: str) -> None:
         """Remember, before it happens, that the driver attaches ``key``: a detach is owed."""
-        self._db.execute("INSERT OR REPLACE INTO attached VALUES (?, ?)", (key, boot))
+        self._db.execute("INSERT OR REPLACE INTO attached (key, boot) VALUES (?, ?)", (key, boot))
+
+    def trouble(self, key: str, text: str) -> None:
+        """Remember what is wrong with the attached volume ``key``; empty if nothing is."""
+        self._db.execute("UPDATE attached SET trouble = ? WHERE key = ?", (text, key))
 
     def detach(self, key: str) -> None:
         """Remember, after it happened, that nothing of ``key`` is attached any more, and that nobody holds it."""
@@ -305,9 +318,10 @@ class Change:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > _VERSION:
             raise Unavailable(f"state file '{path}' was written by a newer orlop; use that one")
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                self._db.execute(statement)
+        steps = _SCHEMA.split(";") if version == 0 else [_UPGRADES[old] for old in range(version, _VERSION)]
+        for statement in steps:
+            self._db.execute(statement)
+        if steps:
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _unless_taken(self, statement: str, *values: object, name: str) -> None:

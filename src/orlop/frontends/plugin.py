@@ -100,12 +100,13 @@ def _described(service: VolumeService, name: str, key: str, created: str) -> Rep
 
 def _status(service: VolumeService, row: Row) -> Reply:
     """What ``docker volume inspect`` shows: only what is known here, never a question to a backend."""
-    holds = service.state.holds(row.key)
+    holds, trouble = service.state.holds(row.key), service.state.trouble(row.key)
     return {
         "Driver": row.driver,
         "Options": dict(row.options),
         "Attached": service.state.is_attached(row.key),
         "Holders": {hold.holder.id: hold.count for hold in holds},
+        **({"Degraded": trouble} if trouble else {}),
     }
 
 

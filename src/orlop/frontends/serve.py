@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from orlop.frontends import http, plugin
@@ -19,6 +20,9 @@ _FAREWELL = 5.0
 """Seconds that verbs under way have to end when the daemon is stopped."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds that a thread which computes, such as a list of ten thousand volumes, may keep others waiting."""
+
+_WATCH_INTERVAL = 0.5
+"""Seconds between looks at the FUSE programs."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,14 +57,22 @@ class Daemon:
         http.leave()
 
     def _keep_true(self) -> None:
+        known: frozenset[str] = frozenset()
         while True:
-            try:
-                for action in reconcile(self._service):
-                    _log.info("%s %s: %s", action.verb, action.key, action.why)
-            except Exception:  # noqa: BLE001 - the next round may well succeed, and serving must go on
-                _log.exception("reconcile")
-            if self._stop.wait(self._interval):
-                return
+            self._reconcile()
+            end = time.monotonic() + self._interval
+            # A FUSE program that died is noticed at once, but only once: its server may be down for long.
+            while (dead := self._service.attachments.died()) <= known and time.monotonic() < end:
+                if self._stop.wait(min(_WATCH_INTERVAL, self._interval)):
+                    return
+            known = dead
+
+    def _reconcile(self) -> None:
+        try:
+            for action in reconcile(self._service):
+                _log.info("%s %s: %s", action.verb, action.key, action.why)
+        except Exception:  # noqa: BLE001 - the next round may well succeed, and serving must go on
+            _log.exception("reconcile")
 
     def _handle(self, path: str, body: bytes, peer: http.Peer) -> http.Answer:
         if path == "/metrics":

@@ -6,21 +6,24 @@ read-only bind is never writable for a moment.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
+import logging
 import os
 import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from orlop.errors import InUse, Unavailable
-from orlop.kernel import loop, mountinfo
+from orlop.errors import InUse, OrlopError, Unavailable
+from orlop.kernel import loop, mountinfo, probe
 from orlop.kernel import syscalls as sc
 from orlop.kernel.processes import command
+from orlop.kernel.programs import Programs
+from orlop.kernel.transplant import Graft, transplant
 from orlop.mount import Mount
 
+_log = logging.getLogger(__name__)
 _ATTRIBUTES = {
     "ro": 0x1,
     "nosuid": 0x2,
@@ -31,7 +34,6 @@ _ATTRIBUTES = {
     "nodiratime": 0x80,
 }
 """MOUNT_ATTR_* of linux/mount.h, by mount(8)'s words."""
-_ATIME = 0x70
 _PLAIN = frozenset(
     {
         "rw",
@@ -59,19 +61,23 @@ _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
 class KernelMounter:
     """The kernel's `orlop.mount.Mounter`."""
 
+    def __init__(self, programs: Programs | None = None, patience: float = 5.0) -> None:
+        """``programs`` starts those of FUSE mounts; a server has ``patience`` seconds to show that it is there."""
+        self.programs = programs or Programs(Path("/run/orlop/programs"))
+        self._patience = patience
+
     def mount(self, mounts: Sequence[Mount], target: Path) -> None:
         """See `Mounter.mount`."""
         _make_bare(target)
         made = 0
         try:
             for mount in mounts:
-                _mount_one(mount, target)
+                self._mount_one(mount, target)
                 made += 1
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                for _ in range(made):
-                    sc.umount(target)
-                _remove_bare(target)
+        except (OSError, OrlopError) as error:
+            self._unmount_all(target)
+            if isinstance(error, OrlopError):
+                raise
             kind = mounts[made].type
             raise Unavailable(f"mount of {mounts[made].source!r} ({kind}): {_why(error, kind)}") from error
 
@@ -86,14 +92,51 @@ class KernelMounter:
                 # A mount whose server died cannot be asked; nothing in it can be lost any more.
                 sc.umount(target, sc.MNT_DETACH)
         _remove_bare(target)
+        self.programs.finish(target)
 
     def mounted(self, target: Path) -> bool:
         """See `Mounter.mounted`."""
-        try:
-            # Only a question about the whole filesystem always reaches a FUSE server: attributes may be remembered.
-            return sc.mount_root(target) is not None and os.statvfs(target) is not None
-        except OSError:
-            return False
+        return probe.answers(target, self._patience)
+
+    def died(self) -> Iterator[Path]:
+        """See `Mounter.died`."""
+        return self.programs.died()
+
+    def heal(self, mounts: Sequence[Mount], target: Path) -> None:
+        """See `Mounter.heal`.
+
+        The new mount is made beside the dead one, which goes only when the new one answers. A crash in between leaves
+        one mount too many, at a place that reconciling cleans up.
+        """
+        dead = next(mountinfo.at([str(target)]), None)
+        if dead is None:
+            self.mount(mounts, target)
+            return
+        fresh = target.with_name(f".{target.name}.new")
+        self.unmount(fresh)
+        self.mount(mounts, fresh)
+        shown = list(_shown(dead))
+        self.programs.rename(fresh, target)
+        self._unmount_all(target)
+        _make_bare(target)
+        with _closing(sc.clone_tree(fresh)) as tree:
+            sc.move_tree(tree, target)
+        self._unmount_all(fresh)
+        for pid, entry in shown:
+            _show_again(pid, entry, target / entry.root[len(dead.root) :].lstrip("/"))
+
+    def _mount_one(self, mount: Mount, target: Path) -> None:
+        if mount.program:
+            self.programs.start(mount, target, lambda: self.mounted(target))
+        else:
+            _mount_one(mount, target)
+
+    def _unmount_all(self, target: Path) -> None:
+        """Take away whatever is there, in use or not."""
+        with contextlib.suppress(OSError):
+            while _is_mount_point(target):
+                sc.umount(target, sc.MNT_DETACH)
+            _remove_bare(target)
 
     def holders(self, targets: Iterable[Path]) -> Mapping[Path, Sequence[int]]:
         """See `Mounter.holders`.
@@ -119,16 +162,11 @@ def _why(error: OSError, kind: str) -> str:
 
 def _mount_one(mount: Mount, target: Path) -> None:
     if mount.is_bind:
-        flags = sc.AT_RECURSIVE if "rbind" in mount.options else 0
-        fd = sc.syscall(
-            sc.OPEN_TREE,
-            sc.AT_FDCWD,
-            os.fsencode(mount.source),
-            sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | flags,
-        )
+        fd = sc.clone_tree(Path(mount.source), recursive="rbind" in mount.options)
         with _closing(fd):
-            _set_attributes(fd, _split(mount.options)[0])
-            _move(fd, target)
+            if attributes := _split(mount.options)[0]:
+                sc.set_attributes(fd, attributes)
+            sc.move_tree(fd, target)
     elif "loop" in mount.options:
         with loop.attached(Path(mount.source)) as device:
             _mount_filesystem(mount, device, target)
@@ -147,7 +185,7 @@ def _mount_filesystem(mount: Mount, source: str, target: Path) -> None:
         except OSError as error:
             raise OSError(error.errno, _complaint(context) or error.strerror) from error
         with _closing(fd):
-            _move(fd, target)
+            sc.move_tree(fd, target)
 
 
 def _configure(context: int, source: str, parameters: Sequence[str], *, read_only: bool) -> None:
@@ -181,20 +219,9 @@ def _split(options: Sequence[str]) -> tuple[int, list[str]]:
     return attributes, parameters
 
 
-def _set_attributes(fd: int, attributes: int) -> None:
-    if attributes:
-        clear = _ATIME if attributes & _ATIME else 0
-        buffer = ctypes.create_string_buffer(struct.pack("=QQQQ", attributes, clear, 0, 0), 32)
-        sc.syscall(sc.MOUNT_SETATTR, fd, b"", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, buffer, 32)
-
-
-def _move(fd: int, target: Path) -> None:
-    sc.syscall(sc.MOVE_MOUNT, fd, b"", sc.AT_FDCWD, os.fsencode(target), sc.MOVE_MOUNT_F_EMPTY_PATH)
-
-
 def _is_mount_point(target: Path) -> bool:
     try:
-        return sc.mount_root(target) is not None
+        return sc.mount_at(target) is not None
     except FileNotFoundError:
         return False
     except OSError:  # dead, but there
@@ -221,6 +248,22 @@ def _set_immutable(folder: Path, on: bool) -> None:
         wanted = flags | _IMMUTABLE if on else flags & ~_IMMUTABLE
         if wanted != flags:
             fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", wanted))
+
+
+def _shown(dead: mountinfo.Entry) -> Iterator[tuple[int, mountinfo.Entry]]:
+    """Where else the filesystem of ``dead`` is seen, or a folder in it: a process of the namespace, and the entry."""
+    inside = dead.root.rstrip("/") + "/"
+    for pid, text in mountinfo.namespaces():
+        for entry in mountinfo.parse(text, {dead.device}):
+            if (entry.root == dead.root or entry.root.startswith(inside)) and entry.target != dead.target:
+                yield pid, entry
+
+
+def _show_again(pid: int, entry: mountinfo.Entry, source: Path) -> None:
+    try:
+        transplant(Graft(pid, entry.target, source, _split(tuple(entry.options))[0]))
+    except OSError as error:
+        _log.warning("process %d still sees a dead mount at %r: %s", pid, entry.target, error)
 
 
 def _seen(tops: Mapping[tuple[str, str], Path]) -> dict[Path, list[int]]:
@@ -260,8 +303,8 @@ def _users_of(target: Path) -> str:
 
 
 @contextlib.contextmanager
-def _closing(fd: int) -> Iterator[None]:
+def _closing(fd: int) -> Iterator[int]:
     try:
-        yield
+        yield fd
     finally:
         os.close(fd)

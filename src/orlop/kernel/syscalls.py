@@ -6,6 +6,8 @@ The numbers are the same on every architecture: all calls since Linux 5.1 are nu
 
 import ctypes
 import os
+import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -22,6 +24,8 @@ FSOPEN_CLOEXEC = FSMOUNT_CLOEXEC = 1
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
 
 MNT_DETACH = 2
+ATIME = 0x70
+"""The bits of MOUNT_ATTR_* that are about access times."""
 UMOUNT_NOFOLLOW = 8
 
 _STATX_MNT_ID = 0x1000
@@ -39,11 +43,43 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
     return result
 
 
-def umount(target: Path, flags: int = 0) -> None:
+def umount(target: Path | bytes, flags: int = 0) -> None:
     """Take the topmost mount off ``target`` (umount2(2)), never following a symbolic link."""
-    if _libc.umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW) < 0:
+    _checked(_libc.umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW), target)
+
+
+def clone_tree(source: Path, *, recursive: bool = False) -> int:
+    """A file descriptor for what is seen at ``source``, as a mount that is nowhere yet (open_tree(2))."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    return syscall(OPEN_TREE, AT_FDCWD, os.fsencode(source), flags)
+
+
+def set_attributes(tree: int, attributes: int) -> None:
+    """Change a mount's MOUNT_ATTR_* (mount_setattr(2)); of those about access times, only one may be given."""
+    clear = ATIME if attributes & ATIME else 0
+    buffer = ctypes.create_string_buffer(struct.pack("=QQQQ", attributes, clear, 0, 0), 32)
+    syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, buffer, 32)
+
+
+def move_tree(tree: int, target: Path | bytes) -> None:
+    """Make the mount ``tree`` visible at ``target`` (move_mount(2))."""
+    syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def unshare(flags: int) -> None:
+    """Give this thread something of its own (unshare(2))."""
+    _checked(_libc.unshare(flags))
+
+
+def setns(namespace: int, kind: int) -> None:
+    """Let this thread live in ``namespace``, an open file below ``/proc/PID/ns`` (setns(2))."""
+    _checked(_libc.setns(namespace, kind))
+
+
+def _checked(result: int, path: Path | bytes | None = None) -> None:
+    if result < 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(target))
+        raise OSError(code, os.strerror(code), *([] if path is None else [os.fsdecode(path)]))
 
 
 class _Statx(ctypes.Structure):
@@ -56,21 +92,32 @@ class _Statx(ctypes.Structure):
         ("_counts", ctypes.c_uint8 * 40),
         ("attributes_mask", ctypes.c_uint64),
         ("_times", ctypes.c_uint8 * 64),
-        ("_devices", ctypes.c_uint8 * 16),
+        ("_rdev", ctypes.c_uint32 * 2),
+        ("dev_major", ctypes.c_uint32),
+        ("dev_minor", ctypes.c_uint32),
         ("mnt_id", ctypes.c_uint64),
         ("_rest", ctypes.c_uint8 * 104),
     )
 
 
-def mount_root(path: Path) -> int | None:
-    """The id of the mount whose root ``path`` is, as in mountinfo; None where ``path`` is no mount point.
+@dataclass(frozen=True, slots=True)
+class MountRoot:
+    """A mount, seen from its root: its id as in mountinfo, and whether its filesystem is on a block device."""
+
+    id: int
+    on_device: bool
+
+
+def mount_at(path: Path) -> MountRoot | None:
+    """The mount whose root ``path`` is; None where ``path`` is no mount point.
 
     Raises `OSError`: ENOENT where nothing is, ENOTCONN where a FUSE server died. Costs the same however many mounts
     there are.
     """
     buffer = _Statx()
-    # AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW
-    if _libc.statx(AT_FDCWD, os.fsencode(path), 0x800 | 0x100, _STATX_MNT_ID, ctypes.byref(buffer)) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(path))
-    return buffer.mnt_id if buffer.attributes & _STATX_ATTR_MOUNT_ROOT else None
+    # AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW: a server that hangs is not asked
+    flags = 0x4000 | 0x800 | 0x100
+    _checked(_libc.statx(AT_FDCWD, os.fsencode(path), flags, _STATX_MNT_ID, ctypes.byref(buffer)), path)
+    if not buffer.attributes & _STATX_ATTR_MOUNT_ROOT:
+        return None
+    return MountRoot(buffer.mnt_id, buffer.dev_major != 0)

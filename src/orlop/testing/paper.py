@@ -17,6 +17,8 @@ class PaperMounter:
         """The processes that hold what is mounted at a place."""
         self.broken = ""
         """Why every mount is refused from now on; empty where none is."""
+        self.dead: set[Path] = set()
+        """The places whose FUSE program died."""
 
     def mount(self, mounts: Sequence[Mount], target: Path) -> None:
         """See `Mounter.mount`."""
@@ -32,7 +34,16 @@ class PaperMounter:
 
     def mounted(self, target: Path) -> bool:
         """See `Mounter.mounted`."""
-        return target in self.mounts
+        return target in self.mounts and target not in self.dead
+
+    def died(self) -> Iterable[Path]:
+        """See `Mounter.died`: the places in ``dead``."""
+        return list(self.dead)
+
+    def heal(self, mounts: Sequence[Mount], target: Path) -> None:
+        """See `Mounter.heal`."""
+        self.mount(mounts, target)
+        self.dead.discard(target)
 
     def holders(self, targets: Iterable[Path]) -> Mapping[Path, Sequence[int]]:
         """See `Mounter.holders`."""

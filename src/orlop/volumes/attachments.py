@@ -6,7 +6,7 @@ Its callers hold the volume's lock.
 from collections.abc import Mapping
 from pathlib import Path
 
-from orlop.errors import Conflict, InUse, NotFound
+from orlop.errors import Conflict, InUse, NotFound, OrlopError
 from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
 from orlop.volumes.driver import Resizable, VolumeDriver
@@ -40,6 +40,7 @@ class Attachments:
     def mount(self, row: Row, holder: Holder) -> Path:
         """Mount ``row``, if it is not, for ``holder`` too; asking again counts once more."""
         target = self.path(row)
+        before = self._state.is_attached(row.key)
         there = self.mounter.mounted(target)
         # After a power cut nothing is attached here; only what other hosts can see must be remembered over it.
         durable = not there and self.driver(row.driver).scope == "global"
@@ -49,7 +50,11 @@ class Attachments:
                 change.attach(row.key, self._host.boot)
         self._host.step("mount: recorded")
         if not there:
-            self._bring_up(row, target)
+            try:
+                self._bring_up(row)
+            except BaseException:
+                self._give_up(row, holder, before=before)
+                raise
         self._host.step("mount: mounted")
         return target
 
@@ -65,6 +70,10 @@ class Attachments:
                 if down:
                     change.detach(row.key)
         self._host.step("unmount: recorded")
+
+    def died(self) -> frozenset[str]:
+        """The keys of the volumes whose FUSE program has ended under their mount."""
+        return frozenset(place.name for place in self.mounter.died() if place.parent == self.mounts)
 
     def settle(self, row: Row) -> None:
         """Detach ``row`` if nobody uses it, for all that can be known."""
@@ -90,16 +99,34 @@ class Attachments:
         """Who uses ``row``, in words; empty if nobody does."""
         return self.uses.of(row.key, self.path(row))
 
-    def _bring_up(self, row: Row, target: Path) -> None:
-        self.mounter.unmount(target)  # a dead mount, or its remains
+    def heal(self, row: Row) -> None:
+        """Mount ``row`` anew, if it is still dead, for all who use it; what stands against it is remembered."""
+        if self.mounter.mounted(self.path(row)):
+            return
         try:
-            mounts = self.driver(row.driver).attach(volume(row))
-            self._host.step("mount: attached")
-            self.mounter.mount(mounts, target)
-            self.resize(row)  # a growth that a crash interrupted
-        except BaseException:
-            self.take_down(row)
+            self._bring_up(row)
+            trouble = ""
+        except OrlopError as error:
+            trouble = str(error)
             raise
+        finally:
+            with self._state.change(durable=False) as change:
+                change.trouble(row.key, trouble)
+
+    def _bring_up(self, row: Row) -> None:
+        """Mount ``row``, also where processes still see a mount of it that died."""
+        mounts = self.driver(row.driver).attach(volume(row))
+        self._host.step("mount: attached")
+        self.mounter.heal(mounts, self.path(row))
+        self.resize(row)  # a growth that a crash interrupted
+
+    def _give_up(self, row: Row, holder: Holder, *, before: bool) -> None:
+        """``row`` could not be mounted for ``holder``; others who have it since ``before`` keep what they have."""
+        if not before:
+            self.take_down(row)
+            return
+        with self._state.change(durable=False) as change:
+            change.release(row.key, holder)
 
     def _is_held_besides(self, row: Row, holder: Holder) -> bool:
         """Whether anybody holds ``row`` but ``holder``, once."""

@@ -6,7 +6,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from orlop.volumes.service import VolumeService
 
 _log = logging.getLogger(__name__)
 
-Verb = Literal["finish", "settle", "unmount", "purge", "forget"]
+Verb = Literal["finish", "settle", "heal", "unmount", "purge", "forget"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,11 @@ class Facts:
     attached: Mapping[str, str]
     """The keys that are attached, with the boot in which that happened."""
     mounted: frozenset[str]
-    """The keys at whose place something is mounted."""
+    """The keys at whose place something is mounted; also what healing left beside one, which is no volume's key."""
     used: frozenset[str]
     """The keys that a process sees, or that an engine took and nothing disproves it."""
+    died: frozenset[str] = frozenset()
+    """The keys whose FUSE program has ended under a mount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def look(service: VolumeService) -> Facts:
     }
     used = seen | service.attachments.uses.standing()
     unfinished = service.state.unfinished()
-    return Facts(host.boot, host.now(), host.trash_grace, unfinished, attached, frozenset(mounted), frozenset(used))
+    facts = Facts(host.boot, host.now(), host.trash_grace, unfinished, attached, frozenset(mounted), frozenset(used))
+    return replace(facts, died=service.attachments.died())
 
 
 def decide(facts: Facts) -> list[Action]:
@@ -113,6 +116,8 @@ def _attached(facts: Facts) -> Iterator[Action]:
             yield Action("forget", key, "it was attached before the host was started anew")
         elif key not in facts.used:
             yield Action("settle", key, "it is attached, and nobody uses it")
+        elif key in facts.died:
+            yield Action("heal", key, "the program that served it has ended")
 
 
 def _orphans(facts: Facts) -> Iterator[Action]:
@@ -125,6 +130,8 @@ def _work_on(service: VolumeService, verb: Verb, row: Row) -> None:
         service.finish(row)
     elif verb in ("settle", "forget"):
         service.attachments.settle(row)
+    elif verb == "heal" and service.state.is_attached(row.key):
+        service.attachments.heal(row)
     elif verb == "unmount" and not service.state.is_attached(row.key):
         service.attachments.mounter.unmount(service.path(row))
 

@@ -1,0 +1,55 @@
+"""Whether a mounted filesystem answers, found out without waiting for one that never does."""
+
+import os
+import threading
+from pathlib import Path
+
+from orlop.errors import Unavailable
+from orlop.kernel import syscalls as sc
+
+
+class _Question(threading.Thread):
+    """Asks the filesystem at ``target``; ``answer`` is None for as long as there is none."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(daemon=True, name=f"probe {target.name}")
+        self.target = target
+        self.answer: bool | None = None
+
+    def run(self) -> None:
+        # Only a question about the whole filesystem always reaches a FUSE server: attributes may be remembered.
+        try:
+            self.answer = bool(os.statvfs(self.target))
+        except OSError:
+            self.answer = False
+
+
+_asked: dict[Path, _Question] = {}
+"""Questions without an answer yet: each is asked once, however often somebody wants to know."""
+
+
+def answers(target: Path, patience: float) -> bool:
+    """True if the filesystem mounted at ``target`` answers, False if nothing is mounted or its server has died.
+
+    Raises `Unavailable` if neither is known after ``patience`` seconds: then whatever is mounted must stay.
+    """
+    try:
+        found = sc.mount_at(target)
+        if found is None:
+            return False
+        # A block device's filesystem is the kernel's own and always answers.
+        return bool(os.statvfs(target)) if found.on_device else _ask(target, patience)
+    except OSError:
+        return False
+
+
+def _ask(target: Path, patience: float) -> bool:
+    question = _asked.get(target)
+    if question is None or question.answer is not None:
+        question = _asked[target] = _Question(target)
+        question.start()
+    question.join(patience)
+    if question.answer is None:
+        raise Unavailable(f"the filesystem at '{target}' does not answer; its server may be down")
+    _asked.pop(target, None)
+    return question.answer

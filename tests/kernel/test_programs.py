@@ -1,0 +1,186 @@
+"""Real FUSE programs (bindfs): started, watched, ended, and healed wherever somebody sees their mount."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import Busy, Unavailable
+from orlop.kernel import mountinfo
+from orlop.kernel.mounter import KernelMounter
+from orlop.kernel.programs import Programs
+from orlop.mount import Mount
+
+BINDFS = ("bindfs", "-f", "-o", "attr_timeout=0")
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(tmp_path / "programs", patience=5)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "mounts" / "with space"
+    yield place
+    while list(mountinfo.at([str(place)])):
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Mount:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "file").write_text("content")
+    (source / "sub/file").write_text("content below")
+    return Mount("fuse.bindfs", str(source), (), (), (*BINDFS, str(source), "{target}"))
+
+
+def eventually(true: Callable[[], object], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, f"still not so after {seconds} s"
+        time.sleep(0.02)
+
+
+def test_a_program_serves_its_mount_and_ends_with_it(programs: Programs, target: Path, mount: Mount) -> None:
+    mounter = KernelMounter(programs)
+
+    mounter.mount([mount], target)
+    pid = programs.pid(target)
+    assert (target / "file").read_text() == "content"
+    assert os.getsid(pid) == pid, "it belongs to nobody's terminal"
+
+    mounter.unmount(target)
+    assert programs.pid(target) is None
+    assert not Path(f"/proc/{pid}/exe").exists()
+    assert not target.exists()
+
+
+def test_an_unwilling_program_is_quoted_and_nothing_is_left(programs: Programs, target: Path) -> None:
+    broken = Mount("fuse.bindfs", "/nowhere", (), (), (*BINDFS, "/nowhere", "{target}"))
+
+    with pytest.raises(Unavailable, match=r"'/nowhere' by bindfs: .*No such file"):
+        KernelMounter(programs).mount([broken], target)
+
+    assert programs.pid(target) is None
+    assert not target.exists()
+
+
+def test_a_program_that_never_mounts_is_ended_in_time(tmp_path: Path, target: Path) -> None:
+    programs = Programs(tmp_path / "programs", patience=0.3)
+    silent = Mount("fuse.sleep", "x", (), (), ("sleep", "54321"))
+
+    with pytest.raises(Unavailable, match="'x' by sleep: no answer within"):
+        KernelMounter(programs).mount([silent], target)
+
+    assert subprocess.run(["pgrep", "-f", "sleep 54321"], check=False, capture_output=True).returncode == 1
+
+
+def test_a_program_that_is_not_installed_is_named(programs: Programs, target: Path) -> None:
+    with pytest.raises(Unavailable, match="'nosuchfs' is not installed"):
+        KernelMounter(programs).mount([Mount("fuse.nosuchfs", "x", (), (), ("nosuchfs", "{target}"))], target)
+
+
+def test_secrets_come_by_nameless_files_and_on_standard_input(programs: Programs, target: Path) -> None:
+    # What it was given, it says; what it says, is quoted.
+    tell = Mount(
+        "fuse.sh",
+        "x",
+        (),
+        (("stdin", "from-stdin"), ("key", "from-file")),
+        ("sh", "-c", "cat - {key}; stat -Lc %a {key}"),
+    )
+
+    with pytest.raises(Unavailable, match=r"from-stdinfrom-file600"):
+        KernelMounter(programs).mount([tell], target)
+    assert "from-file" not in repr(tell)
+
+
+def test_a_program_outlives_who_started_it_and_is_known_to_the_next(
+    tmp_path: Path, programs: Programs, target: Path, mount: Mount
+) -> None:
+    KernelMounter(programs).mount([mount], target)
+
+    later = Programs(tmp_path / "programs")
+
+    assert later.pid(target) == programs.pid(target)
+    assert list(later.died()) == []
+    KernelMounter(later).unmount(target)
+    assert later.pid(target) is None
+
+
+def test_a_second_program_waits_for_the_first_to_finish(programs: Programs, target: Path, mount: Mount) -> None:
+    mounter = KernelMounter(programs)
+    mounter.mount([mount], target)
+    os.kill(programs.pid(target), signal.SIGSTOP)
+    subprocess.run(["umount", "-l", str(target)], check=True)
+    try:
+        with pytest.raises(Busy, match="still writing"):
+            mounter.mount([mount], target)
+    finally:
+        os.kill(programs.pid(target), signal.SIGCONT)
+    eventually(lambda: not programs.runs(target))
+
+
+def test_a_server_that_hangs_is_noticed_and_nothing_is_unmounted(
+    programs: Programs, target: Path, mount: Mount
+) -> None:
+    mounter = KernelMounter(programs, patience=0.2)
+    mounter.mount([mount], target)
+    pid = programs.pid(target)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="does not answer"):
+                mounter.mounted(target)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    eventually(lambda: mounter.mounted(target))
+    mounter.unmount(target)
+
+
+def test_a_dead_mount_is_healed_wherever_it_is_seen(
+    programs: Programs, tmp_path: Path, target: Path, mount: Mount
+) -> None:
+    """As containers see it: all of it, a folder of it read-only, each in a namespace of its own."""
+    mounter = KernelMounter(programs)
+    mounter.mount([mount], target)
+    seen, below = tmp_path / "seen", tmp_path / "below"
+    seen.mkdir(), below.mkdir()
+    script = f"""mount --bind '{target}' '{seen}' && mount --bind -o ro '{target}/sub' '{below}' && umount '{target}'
+    echo ready; while read command; do eval "$command" 2>&1; echo; echo end; done"""
+    container = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+
+    def inside(command: str) -> str:
+        container.stdin.write(command + "\n")
+        return "".join(iter(container.stdout.readline, "end\n")).rstrip("\n")
+
+    try:
+        assert container.stdout.readline() == "ready\n"
+        assert inside(f"cat {seen}/file {below}/file") == "contentcontent below"
+        os.kill(programs.pid(target), signal.SIGKILL)
+        eventually(lambda: list(mounter.died()) == [target])
+        assert "not connected" in inside(f"cat {seen}/file")
+
+        mounter.heal([mount], target)
+
+        assert inside(f"cat {seen}/file {below}/file") == "contentcontent below"
+        assert "Read-only" in inside(f"touch {below}/new")
+        assert inside(f"echo changed > {seen}/file; cat {seen}/file") == "changed"
+        assert (target / "file").read_text() == "changed\n"
+        assert list(mounter.died()) == []
+    finally:
+        container.communicate("exit\n")
+    mounter.unmount(target)
