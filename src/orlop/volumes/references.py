@@ -4,11 +4,14 @@ orlop stores, shows and logs the reference; the secret itself is never part of a
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from orlop.errors import Invalid, Unavailable
 
 KINDS = ("file:", "env:")
+Resolve = Callable[[str, str], bytes]
+"""From an option and the reference it holds to the secret, as `resolve` does it."""
 
 
 def is_reference(text: str) -> bool:
