@@ -17,6 +17,8 @@ from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
 from orlop.volumes.local import LocalDriver
 from orlop.volumes.memory import TmpfsDriver
+from orlop.volumes.recipes import RECIPES
+from orlop.volumes.remote import RemoteDriver
 from orlop.volumes.secret import SecretDriver
 from orlop.volumes.service import VolumeService
 
@@ -64,6 +66,7 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
         "local": LocalDriver(config.root / "volumes"),
         "tmpfs": TmpfsDriver(),
         "secret": SecretDriver(config.run / "secrets"),
+        **{name: RemoteDriver(recipe, config.root / "drivers" / name) for name, recipe in RECIPES.items()},
     }
     foreign = {entry.name: entry.load()(config.root / "drivers" / entry.name) for entry in entry_points(group=DRIVERS)}
     return {**foreign, **ours}

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ BINDFS = ("bindfs", "-f", "-o", "attr_timeout=0")
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Programs:
-    return Programs(tmp_path / "programs", patience=5)
+    return Programs(tmp_path / "programs", patience=5, in_memory=(mountinfo.filesystem_of(tmp_path),))
 
 
 @pytest.fixture
@@ -86,7 +87,9 @@ def test_a_program_that_is_not_installed_is_named(programs: Programs, target: Pa
         KernelMounter(programs).mount([Mount("fuse.nosuchfs", "x", (), (), ("nosuchfs", "{target}"))], target)
 
 
-def test_secrets_come_by_nameless_files_and_on_standard_input(programs: Programs, target: Path) -> None:
+def test_secrets_come_in_files_of_their_own_and_on_standard_input(
+    programs: Programs, tmp_path: Path, target: Path
+) -> None:
     # What it was given, it says; what it says, is quoted.
     tell = Mount(
         "fuse.sh",
@@ -99,6 +102,9 @@ def test_secrets_come_by_nameless_files_and_on_standard_input(programs: Programs
     with pytest.raises(Unavailable, match=r"from-stdinfrom-file600"):
         KernelMounter(programs).mount([tell], target)
     assert "from-file" not in repr(tell)
+    assert not list((tmp_path / "programs").iterdir())
+    with pytest.raises(Unavailable, match="kept in memory only"):
+        KernelMounter(Programs(tmp_path / "programs", in_memory=("ramfs",))).mount([tell], target)
 
 
 def test_a_program_outlives_who_started_it_and_is_known_to_the_next(
@@ -150,7 +156,8 @@ def test_a_dead_mount_is_healed_wherever_it_is_seen(
 ) -> None:
     """As containers see it: all of it, a folder of it read-only, each in a namespace of its own."""
     mounter = KernelMounter(programs)
-    mounter.mount([mount], target)
+    with_secret = replace(mount, secrets=(("key", "hidden"),))
+    mounter.mount([with_secret], target)
     seen, below = tmp_path / "seen", tmp_path / "below"
     seen.mkdir(), below.mkdir()
     script = f"""mount --bind '{target}' '{seen}' && mount --bind -o ro '{target}/sub' '{below}' && umount '{target}'
@@ -174,7 +181,7 @@ def test_a_dead_mount_is_healed_wherever_it_is_seen(
         eventually(lambda: list(mounter.died()) == [target])
         assert "not connected" in inside(f"cat {seen}/file")
 
-        mounter.heal([mount], target)
+        mounter.heal([with_secret], target)
 
         assert inside(f"cat {seen}/file {below}/file") == "contentcontent below"
         assert "Read-only" in inside(f"touch {below}/new")
@@ -184,3 +191,4 @@ def test_a_dead_mount_is_healed_wherever_it_is_seen(
     finally:
         container.communicate("exit\n")
     mounter.unmount(target)
+    assert not list((tmp_path / "programs").iterdir())

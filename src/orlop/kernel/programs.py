@@ -1,8 +1,9 @@
 """FUSE programs: started for a mount, watched, and let go when it has been taken away.
 
 A program is a process group of its own and outlives the daemon that started it: a restart of the daemon must not touch
-anybody's files. So what is known about it is kept in a folder in memory, one record for each mount point. Secrets reach
-it through files without a name (memfd_create(2)), and what it says goes to a log, from which errors are quoted.
+anybody's files. So what is known about it is kept in a folder in memory, one record for each mount point. There it
+finds its secrets too, for as long as it runs: it may have to log in again. What it says goes to a log, which errors
+quote.
 """
 
 import contextlib
@@ -14,11 +15,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from orlop.errors import Busy, Unavailable
-from orlop.kernel import processes
+from orlop.kernel import mountinfo, processes
 from orlop.mount import Mount
 
 PATIENCE = 25.0
@@ -30,6 +32,16 @@ _LOG_LIMIT = 1 << 20
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The process that serves ``target``, and the files with its secrets."""
+
+    target: str
+    pid: int
+    started: int | None
+    secrets: Sequence[str]
+
+
 class _Child(subprocess.Popen[bytes]):
     """A process that may outlive this one."""
 
@@ -38,11 +50,11 @@ class _Child(subprocess.Popen[bytes]):
 
 
 class Programs:
-    """The FUSE programs of this host's mounts; ``folder``, which should be in memory, remembers them."""
+    """The FUSE programs of this host's mounts; ``folder`` remembers them."""
 
-    def __init__(self, folder: Path, patience: float = PATIENCE) -> None:
-        """The folder is made when the first program is started."""
-        self._folder, self._patience = folder, patience
+    def __init__(self, folder: Path, patience: float = PATIENCE, in_memory: Sequence[str] = ("tmpfs", "ramfs")) -> None:
+        """The folder is made when it is needed; secrets are put there only if its filesystem is one ``in_memory``."""
+        self._folder, self._patience, self._in_memory = folder, patience, in_memory
         # Kept so that their ends are noticed; those of an earlier daemon have another parent.
         self._children: dict[Path, _Child] = {}
 
@@ -57,9 +69,11 @@ class Programs:
         if shutil.which(mount.program[0], path=_ENVIRONMENT["PATH"]) is None:
             raise Unavailable(f"program {mount.program[0]!r} is not installed on this host")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        child = self._spawn(mount, target)
+        secrets = self._write_secrets(mount, target)
+        child = self._spawn(mount, target, secrets)
         try:
-            self._remember(target, child.pid, processes.start_time(child.pid))
+            started = processes.start_time(child.pid)
+            self._remember(_Record(str(target), child.pid, started, list(secrets.values())))
             self._wait(mount, target, child, is_up)
         except BaseException:
             self._kill(child)
@@ -76,17 +90,16 @@ class Programs:
         if child is not None and child.poll() is not None:
             del self._children[target]
         record = self._record(target)
-        if record is None or processes.start_time(record[0]) != record[1]:
+        if record is None or processes.start_time(record.pid) != record.started:
             return None
-        return record[0]
+        return record.pid
 
     def died(self) -> Iterator[Path]:
         """The mount points whose program has ended although nobody took the mount away."""
         for path in self._folder.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError):
-                target = Path(json.loads(path.read_text())["target"])
-                if not self.runs(target):
-                    yield target
+            record = _read(path)
+            if record is not None and not self.runs(Path(record.target)):
+                yield Path(record.target)
         self._cut_logs()
 
     def why(self, target: Path) -> str:
@@ -111,39 +124,66 @@ class Programs:
         """The program that was started for ``old`` serves ``new`` from now on; what served that is forgotten."""
         self.forget(new)
         record = self._record(old)
-        if record is not None:
-            self._remember(new, *record)
-            self._path(old, ".log").rename(self._path(new, ".log"))
-            if old in self._children:
-                self._children[new] = self._children[old]
-        self.forget(old)
+        if record is None:
+            return
+        if old in self._children:
+            self._children[new] = self._children.pop(old)
+        self._remember(replace(record, target=str(new)))
+        self._path(old, ".log").rename(self._path(new, ".log"))
+        self._path(old, ".json").unlink()
 
     def forget(self, target: Path) -> None:
         """No program serves ``target`` any more; none is fine."""
-        self._children.pop(target, None)
-        for suffix in (".json", ".log"):
-            self._path(target, suffix).unlink(missing_ok=True)
+        child = self._children.pop(target, None)
+        if child is not None:
+            child.poll()  # no corpse is left
+        record = self._record(target)
+        for secret in record.secrets if record else ():
+            Path(secret).unlink(missing_ok=True)
+        for path in self._folder.glob(self._path(target, ".*").name):
+            path.unlink(missing_ok=True)
 
-    def _spawn(self, mount: Mount, target: Path) -> "_Child":
-        path = self._path(target, ".log")
-        path.unlink(missing_ok=True)
-        with contextlib.ExitStack() as files, path.open("ab") as log:
-            fds = {name: files.enter_context(_nameless(value)) for name, value in mount.secrets}
-            places = {"target": str(target), **{name: f"/dev/fd/{fd}" for name, fd in fds.items()}}
+    def _spawn(self, mount: Mount, target: Path, secrets: Mapping[str, str]) -> "_Child":
+        log = self._path(target, ".log")
+        log.unlink(missing_ok=True)
+        places = {"target": str(target), **secrets}
+        with log.open("ab") as said:
             child = _Child(
                 [_filled(word, places) for word in mount.program],
-                stdin=fds.get("stdin", subprocess.DEVNULL),
-                stdout=log,
-                stderr=log,
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
                 env={**_ENVIRONMENT, "HOME": str(Path.home())},
                 cwd="/",
-                pass_fds=list(fds.values()),
                 start_new_session=True,
             )
         with contextlib.suppress(ProcessLookupError):  # its memory holds the secrets
             resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
+        if child.stdin:
+            with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+                stdin.write(dict(mount.secrets).get("stdin", "").encode(errors="surrogateescape"))
         self._children[target] = child
         return child
+
+    def _write_secrets(self, mount: Mount, target: Path) -> dict[str, str]:
+        """Put each into a file for its owner only; returns where they are."""
+        places = {}
+        for name, value in mount.secrets:
+            if name != "stdin":
+                self._refuse_disk()
+                place = self._path(target, f".{name}")
+                place.unlink(missing_ok=True)
+                with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+                    file.write(value.encode(errors="surrogateescape"))
+                places[name] = str(place)
+        return places
+
+    def _refuse_disk(self) -> None:
+        kind = mountinfo.filesystem_of(self._folder)
+        if kind not in self._in_memory:
+            raise Unavailable(
+                f"secrets are kept in memory only, and '{self._folder}' is on {kind}; mount a tmpfs there"
+            )
 
     def _wait(self, mount: Mount, target: Path, child: "_Child", is_up: Callable[[], bool]) -> None:
         end = time.monotonic() + self._patience
@@ -162,18 +202,14 @@ class Programs:
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
-    def _remember(self, target: Path, pid: int, started: int | None) -> None:
-        path = self._path(target, ".json")
+    def _remember(self, record: _Record) -> None:
+        path = self._path(Path(record.target), ".json")
         new = path.with_suffix(".new")
-        new.write_text(json.dumps({"target": str(target), "pid": pid, "started": started}))
+        new.write_text(json.dumps(asdict(record)))
         new.rename(path)
 
-    def _record(self, target: Path) -> tuple[int, int] | None:
-        try:
-            record = json.loads(self._path(target, ".json").read_text())
-            return record["pid"], record["started"]
-        except (OSError, ValueError, KeyError):
-            return None
+    def _record(self, target: Path) -> _Record | None:
+        return _read(self._path(target, ".json"))
 
     def _path(self, target: Path, suffix: str) -> Path:
         return self._folder / (hashlib.sha256(os.fsencode(target)).hexdigest()[:16] + suffix)
@@ -186,17 +222,11 @@ class Programs:
                     os.truncate(path, 0)
 
 
-@contextlib.contextmanager
-def _nameless(value: str) -> Iterator[int]:
-    """A file in memory that only its descriptor reaches."""
-    fd = os.memfd_create("secret", os.MFD_CLOEXEC)
+def _read(path: Path) -> _Record | None:
     try:
-        os.fchmod(fd, 0o600)
-        os.write(fd, value.encode(errors="surrogateescape"))
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)
+        return _Record(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
 """Reading a volume's options: nothing unknown, nothing ill-formed, and an error that says what was meant."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from orlop.errors import Invalid
 from orlop.grammar import size
@@ -60,3 +61,20 @@ def flag(volume: Volume, name: str) -> bool:
     if text in ("false", "0", "no"):
         return False
     raise Invalid(f"option {name!r} of volume {volume.name!r} is {text!r}, which is neither true nor false")
+
+
+def choice(volume: Volume, name: str, known: Sequence[str], default: str) -> str:
+    """Option ``name``, which is one of ``known``."""
+    text = volume.options.get(name, default)
+    if text not in known:
+        raise Invalid(f"option {name!r} of volume {volume.name!r} is {text!r}; it must be one of {', '.join(known)}")
+    return text
+
+
+def matching(volume: Volume, name: str, pattern: re.Pattern[str], what: str) -> re.Match[str]:
+    """Option ``name``, all of which must match ``pattern``; ``what`` says how it is written."""
+    text = volume.options.get(name, "")
+    found = pattern.fullmatch(text)
+    if found is None:
+        raise Invalid(f"option {name!r} of volume {volume.name!r} is {text!r}; it is written as {what}")
+    return found

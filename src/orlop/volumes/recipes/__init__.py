@@ -1,0 +1,11 @@
+"""How each kind of remote volume is mounted: a module for each, with a function from options to a `Mount`."""
+
+from collections.abc import Mapping
+
+from orlop.volumes.recipes.cifs import CIFS
+from orlop.volumes.recipes.nfs import NFS
+from orlop.volumes.recipes.sshfs import SSHFS
+from orlop.volumes.remote import Recipe
+
+RECIPES: Mapping[str, Recipe] = {"cifs": CIFS, "nfs": NFS, "sshfs": SSHFS}
+"""Every kind of remote volume, by the name of its driver."""

@@ -1,0 +1,105 @@
+"""Volumes over SSH: Docker's example of a volume driver, and what happens when the server, or sshfs, goes away."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.journeys.lab import Lab
+from tests.journeys.sshd import Sshd
+
+from orlop.kernel import processes
+
+pytestmark = [pytest.mark.feature("D5"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def sshd(computer: Lab) -> Iterator[Sshd]:
+    server = Sshd(computer.machine, "node2")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def volume(lab: Lab, sshd: Sshd) -> Iterator[str]:
+    """A volume in a folder of the server, by key; whatever happens to it, its program ends with it."""
+    lab.sh(f"docker volume create -d orlop -o driver=sshfs -o sshcmd=test@node2:/home/test -o key=file:{sshd.key} v1")
+    yield "v1"
+    lab.sh("docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm")
+    lab.eventually(lambda: not serving(lab), 20)
+
+
+def serving(lab: Lab) -> list[int]:
+    """The sshfs processes of the machine, by the host's numbers."""
+    inside = lab.out("pgrep -x sshfs || true").split()
+    roots = {int(pid): pid for pid in os.listdir("/proc") if pid.isdigit()}
+    return [pid for pid in roots if processes.command(pid) == "sshfs" and _inner(pid) in inside]
+
+
+def _inner(pid: int) -> str:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid"))
+
+
+def test_what_a_container_writes_is_on_the_server_and_stays_there_after_rm(lab: Lab, sshd: Sshd, volume: str) -> None:
+    lab.sh("docker run --rm -v v1:/app ubuntu sh -c 'mkdir /app/d && echo text >/app/d/file && ls -l /app/d'")
+
+    assert (sshd.inside / "d/file").read_text() == "text\n"
+    assert lab.out("docker run --rm -v v1:/app ubuntu cat /app/d/file") == "text"
+    lab.sh("docker volume rm v1")
+    assert (sshd.inside / "d/file").read_text() == "text\n"
+    assert not serving(lab)
+
+
+def test_a_server_that_went_away_is_an_error_and_one_that_came_back_is_used(lab: Lab, sshd: Sshd, volume: str) -> None:
+    sshd.stop()
+
+    assert "Connection" in lab.refused("docker run --rm -v v1:/app ubuntu true")
+
+    sshd.start()
+    lab.sh("docker run --rm -v v1:/app ubuntu touch /app/back")
+    assert (sshd.inside / "back").exists()
+
+
+def test_a_program_that_dies_is_replaced_under_the_running_container(lab: Lab, sshd: Sshd, volume: str) -> None:
+    lab.sh("docker run -d --name c1 -v v1:/app ubuntu sleep 1000")
+    lab.sh("docker exec c1 sh -c 'echo before >/app/file'")
+    (old,) = serving(lab)
+
+    os.kill(old, signal.SIGKILL)
+
+    lab.eventually(lambda: lab.sh("docker exec c1 cat /app/file", check=False).stdout == "before\n", 30)
+    lab.sh("docker exec c1 sh -c 'echo after >/app/file'")
+    assert (sshd.inside / "file").read_text() == "after\n"
+    assert serving(lab) not in ([], [old])
+
+
+def test_a_volume_whose_server_is_away_says_so_until_it_is_healed(lab: Lab, sshd: Sshd, volume: str) -> None:
+    lab.sh("docker run -d --name c1 -v v1:/app ubuntu sleep 1000")
+    (sshd.inside / "file").write_text("there\n")
+
+    sshd.stop()
+    os.kill(serving(lab)[0], signal.SIGKILL)
+    lab.eventually(lambda: "Connection" in str(lab.volume("v1")["Status"].get("Degraded")))
+    sshd.start()
+    lab.sh(f"{sys.executable} -m orlop system check --repair --root {lab.root}")
+
+    assert lab.out("docker exec c1 cat /app/file") == "there"
+    assert "Degraded" not in lab.volume("v1")["Status"]
+
+
+def test_a_frozen_server_holds_up_its_own_volume_only(lab: Lab, sshd: Sshd, volume: str) -> None:
+    lab.sh("docker run -d --name c1 -v v1:/app ubuntu sleep 1000")
+    (program,) = serving(lab)
+    os.kill(program, signal.SIGSTOP)
+    try:
+        lab.sh("docker volume create -d orlop other && docker run --rm -v other:/data ubuntu touch /data/x", timeout=30)
+        assert lab.volume("v1")["Name"] == "v1"
+        assert "does not answer" in lab.refused("docker run --rm -v v1:/app ubuntu true", timeout=60)
+    finally:
+        os.kill(program, signal.SIGCONT)
+    lab.sh("docker exec c1 touch /app/goes-on")
+    assert (sshd.inside / "goes-on").exists()
