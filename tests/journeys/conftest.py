@@ -78,7 +78,7 @@ def computer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def newer_computer(tmp_path_factory: pytest.TempPathFactory, newer_programs: Path) -> Iterator[Lab]:
     """Another one, with a newer engine."""
-    yield from _lab(tmp_path_factory, "newer", ["busybox", "ubuntu", "nginx"], newer_programs)
+    yield from _lab(tmp_path_factory, "newer", ["busybox", "ubuntu", "nginx", "httpd"], newer_programs)
 
 
 def _lab(
