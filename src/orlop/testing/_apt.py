@@ -16,9 +16,13 @@ _IMPATIENT = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o
 
 @dataclass(frozen=True, slots=True)
 class Apt:
-    """apt and its programs, called with ``options``; nothing is ever installed with it."""
+    """apt and its programs, called with ``options``; nothing is ever installed with it.
+
+    ``advice`` is what somebody for whom it does not work should do.
+    """
 
     options: tuple[str, ...]
+    advice: str
 
     def run(self, program: str, *args: str, folder: Path | None = None) -> str:
         """What ``apt-get``, or another of them, prints. Raises `Unavailable` with its words."""
@@ -31,8 +35,9 @@ class Apt:
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
         )
         if done.returncode:
-            reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-            raise Unavailable(f"{program} {args[0]}: {reason[0]}: run apt-get update")
+            # The first line is the cause, the last one often says no more than that there was one.
+            reason = done.stderr.strip().splitlines()[:1] or ["no reason given"]
+            raise Unavailable(f"{program} {args[0]}: {reason[0]}: {self.advice}")
         return done.stdout
 
 
@@ -44,7 +49,7 @@ def suite() -> str:
 
 def host() -> Apt:
     """The host's own."""
-    return Apt(("-o", f"APT::Default-Release={suite()}"))
+    return Apt(("-o", f"APT::Default-Release={suite()}"), "run apt-get update")
 
 
 def another(release: str, folder: Path) -> Apt:
@@ -58,13 +63,14 @@ def another(release: str, folder: Path) -> Apt:
     (folder / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {_archive()} {release} main\n")
     settings = {
         "Dir::Etc::sourcelist": folder / "sources.list",
-        "Dir::Etc::sourceparts": "-",
-        "Dir::Etc::preferencesparts": "-",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
         "Dir::State": folder,
         "Dir::State::status": folder / "status",
         "Dir::Cache": folder,
     }
-    apt = Apt(tuple(word for key, value in settings.items() for word in ("-o", f"{key}={value}")))
+    options = tuple(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))
+    apt = Apt(options, f"see that the archive can be reached and has {release!r}")
     apt.run("apt-get", "update", "--error-on=any", *_IMPATIENT)
     return apt
 
