@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from orlop.errors import Unavailable
 from orlop.kernel.locks import Locks
 from orlop.kernel.mountinfo import ours
 from orlop.state import State
+from orlop.testing import engines
 from orlop.testing.paper import PaperMounter
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
@@ -57,6 +59,15 @@ def reopened(tmp_path: Path, clock: Clock, mounter: PaperMounter) -> Callable[..
 @pytest.fixture
 def service(reopened: Callable[..., VolumeService]) -> VolumeService:
     return reopened()
+
+
+@pytest.fixture(scope="session")
+def newer_programs() -> Path:
+    """The programs of Docker Engine 28 or later; where they cannot be had, tests that need them are skipped."""
+    try:
+        return engines.newer()
+    except Unavailable as problem:
+        pytest.skip(f"no newer engine: {problem}")
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import os
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -72,22 +72,42 @@ def serve(machine: Machine) -> Iterator[Callable[..., Process]]:
 @pytest.fixture(scope="session")
 def computer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The machine of all stories; nobody may stop its engine."""
+    yield from _lab(tmp_path_factory, "docs", images.names())
+
+
+@pytest.fixture(scope="session")
+def newer_computer(tmp_path_factory: pytest.TempPathFactory, newer_programs: Path) -> Iterator[Lab]:
+    """Another one, with a newer engine."""
+    yield from _lab(tmp_path_factory, "newer", ["busybox", "ubuntu", "nginx", "httpd"], newer_programs)
+
+
+def _lab(
+    factory: pytest.TempPathFactory, name: str, loaded: Sequence[str], programs: Path | None = None
+) -> Iterator[Lab]:
     if os.geteuid() != 0:
         pytest.skip("namespaces need root")
-    with Machine(tmp_path_factory.mktemp("stories") / "docs", "docs") as machine:
-        lab = Lab(machine)
+    with Machine(factory.mktemp("stories") / name, name) as machine:
+        lab = Lab(machine, programs)
         lab.serve()
         lab.engine.start()
         lab.answer_names()
-        lab.engine.load(*(images.build(name) for name in images.names()))
+        lab.engine.load(*(images.build(image) for image in loaded))
         yield lab
 
 
 @pytest.fixture
-def lab(computer: Lab) -> Iterator[Lab]:
-    """The machine, without containers and volumes of earlier tests."""
-    yield computer
-    computer.clean()
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The machine, without containers and volumes of earlier tests; `every_engine` plays a story on both."""
+    lab = request.getfixturevalue(getattr(request, "param", "computer"))
+    yield lab
+    lab.clean()
+
+
+@pytest.fixture
+def newer(newer_computer: Lab) -> Iterator[Lab]:
+    """The machine with the newer engine, without containers and volumes of earlier tests."""
+    yield newer_computer
+    newer_computer.clean()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from orlop.testing.engine import Engine
 from orlop.testing.machine import Machine
 from orlop.testing.process import Process
@@ -27,19 +29,21 @@ while True:
 """
 _PYTHON = [sys.executable, "-u"]
 
+every_engine = pytest.mark.parametrize("lab", ["computer", "newer_computer"], indirect=True, ids=["packaged", "newer"])
+"""Plays a story of the fixture ``lab`` on the host's engine and on a newer one."""
+
 
 class Lab:
     """One machine with a Docker Engine and orlop; command lines run in it as a person types them."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, programs: Path | None = None) -> None:
         self.machine = machine
         self.folder = machine.folder
-        self.engine = Engine(machine, "--dns=172.17.0.1")
+        self.engine = Engine(machine, "--dns=172.17.0.1", programs=programs)
         self.root = machine.folder / "orlop"
         self.log = machine.folder / "orlop.log"
         self.home = machine.folder / "home"
         self.home.mkdir()
-        self._env = {"DOCKER_CONFIG": str(machine.folder / "client"), "DOCKER_BUILDKIT": "0"}
         self._serving: Process | None = None
 
     def serve(self, **env: str) -> None:
@@ -78,13 +82,13 @@ class Lab:
         """
         argv = ["bash", "-c", _with_driver(command, driver)]
         return self.machine.run(
-            argv, check=check, cwd=cwd or self.home, tty=tty, input=typed, env=self._env, timeout=timeout
+            argv, check=check, cwd=cwd or self.home, tty=tty, input=typed, env=self.engine.environment, timeout=timeout
         )
 
     def start(self, command: str, driver: str = "local") -> Process:
         """Run a command line, and do not wait for its end."""
         argv = ["bash", "-c", _with_driver(command, driver)]
-        return self.machine.spawn(argv, cwd=self.home, env=self._env, log=self.folder / "started.log")
+        return self.machine.spawn(argv, cwd=self.home, env=self.engine.environment, log=self.folder / "started.log")
 
     def out(self, command: str, **how: object) -> str:
         """What it printed, without the last line's end."""

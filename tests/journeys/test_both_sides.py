@@ -8,6 +8,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +21,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
 Orlop = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="module", params=["packaged", "newer"])
+def programs(request: pytest.FixtureRequest) -> Path | None:
+    """The engine's: the host's own, and a newer one's."""
+    return request.getfixturevalue("newer_programs") if request.param == "newer" else None
+
+
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(tmp_path_factory: pytest.TempPathFactory, programs: Path | None) -> Iterator[Machine]:
     with Machine(tmp_path_factory.mktemp("both"), "both-sides") as machine:
         yield machine
 
@@ -45,8 +52,8 @@ def daemon(machine: Machine) -> Iterator[Process]:
 
 
 @pytest.fixture(scope="module")
-def engine(machine: Machine) -> Iterator[Engine]:
-    server, engine = serve(machine), Engine(machine)
+def engine(machine: Machine, programs: Path | None) -> Iterator[Engine]:
+    server, engine = serve(machine), Engine(machine, programs=programs)
     engine.start()
     image = machine.folder / "shell.tar"
     with tarfile.open(image, "w") as tar:

@@ -8,11 +8,13 @@ import re
 import tarfile
 
 import pytest
+from tests.journeys.lab import every_engine
 
 pytestmark = [pytest.mark.part("E1"), pytest.mark.timeout(180)]
 
 
 @pytest.mark.feature("V5")
+@every_engine
 def test_a_volume_is_created_listed_inspected_and_removed(lab, driver):
     assert lab.out("docker volume create my-vol", driver=driver) == "my-vol"
 
@@ -26,6 +28,7 @@ def test_a_volume_is_created_listed_inspected_and_removed(lab, driver):
 
 @pytest.mark.feature("V6")
 @pytest.mark.parametrize("flag", ["--mount source=myvol2,target=/app", "-v myvol2:/app"])
+@every_engine
 def test_a_container_starts_with_a_volume_that_did_not_exist(lab, driver, flag):
     lab.sh(f"docker run -d --name devtest {flag} nginx:latest", driver=driver)
 
@@ -88,6 +91,7 @@ def test_a_driver_is_named_with_its_options_and_a_container_uses_that_volume(lab
     assert lab.out("docker exec sshfs-container stat -c %u /app") == "33"
 
 
+@every_engine
 def test_a_container_start_creates_a_volume_with_a_driver_and_its_options(lab):
     options = "volume-driver=orlop,volume-opt=size=16m,volume-opt=uid=33"
 
@@ -98,6 +102,7 @@ def test_a_container_start_creates_a_volume_with_a_driver_and_its_options(lab):
 
 
 @pytest.mark.feature("V14")
+@every_engine
 def test_a_volume_is_backed_up_with_tar_and_restored_into_a_new_container(lab, driver):
     fill = "head -c 5000000 /dev/urandom >/dbdata/blob; mkdir /dbdata/sub; ln -s ../blob /dbdata/sub/link"
     sums = "sh -c 'cd /dbdata && sha256sum blob sub/link && stat -c \"%n %a %u %s\" blob sub && readlink sub/link'"
@@ -120,6 +125,7 @@ def test_a_volume_is_backed_up_with_tar_and_restored_into_a_new_container(lab, d
 
 
 @pytest.mark.feature("V10")
+@every_engine
 def test_an_anonymous_volume_goes_with_its_container_and_awesome_stays(lab, driver):
     top = lab.start("docker run --rm -v /foo -v awesome:/bar busybox top", driver=driver)
     lab.eventually(lambda: lab.out("docker ps -q"))
@@ -136,6 +142,7 @@ def test_an_anonymous_volume_goes_with_its_container_and_awesome_stays(lab, driv
 
 
 @pytest.mark.part("V10")
+@every_engine
 def test_rm_v_takes_the_anonymous_volume_and_leaves_the_named_one(lab, driver):
     lab.sh("docker run --name both -v /foo -v awesome:/bar busybox true", driver=driver)
 
@@ -253,6 +260,7 @@ def test_mysql_keeps_its_data_in_a_named_volume(lab, driver):
 
 
 @pytest.mark.feature("V9")
+@every_engine
 def test_a_data_container_is_filled_with_cp_and_used_with_volumes_from(lab, driver):
     lab.sh("docker create -v /var/www/html --name datacontainer alpine", driver=driver)
     lab.sh('echo "Data Container!" > index.html')

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.journeys.lab import every_engine
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -42,6 +43,7 @@ def furnished(lab):
 
 
 @pytest.mark.feature("V1")
+@every_engine
 def test_a_volume_a_bind_and_a_tmpfs_look_the_same_from_inside(lab):
     use = (
         "cd /data && echo text >f && chmod 640 f && ln -s f l && mkdir d && mv f d/ && ln d/f h && chown 5:6 h && "
@@ -64,6 +66,7 @@ def test_a_volume_a_bind_and_a_tmpfs_look_the_same_from_inside(lab):
 
 
 @pytest.mark.part("V2")
+@every_engine
 def test_a_missing_bind_source_is_made_for_v_and_refused_for_mount(lab):
     lab.sh("docker run --rm -v /srv/made/for/you:/data:rprivate,z busybox touch /data/mark")
 
@@ -75,6 +78,7 @@ def test_a_missing_bind_source_is_made_for_v_and_refused_for_mount(lab):
 
 
 @pytest.mark.part("V2", "V3")
+@every_engine
 def test_v_and_mount_say_the_same_about_orlops_volumes(lab):
     lab.sh("docker volume create -d orlop vol")
     pairs = (
@@ -100,6 +104,7 @@ def test_v_and_mount_say_the_same_about_orlops_volumes(lab):
         f"--mount source=memory,target=/secret,{IN_MEMORY}",
     ],
 )
+@every_engine
 def test_what_is_in_a_tmpfs_never_touches_the_disk_and_goes_with_the_container(lab, flag):
     marker = f"marker-{os.urandom(16).hex()}"
     lab.sh(f"docker run -d --name holder --init {flag} -v control:/control busybox sleep 600")
@@ -119,6 +124,7 @@ def test_what_is_in_a_tmpfs_never_touches_the_disk_and_goes_with_the_container(l
 
 
 @pytest.mark.feature("V5")
+@every_engine
 def test_volumes_are_named_listed_by_filter_and_refused_while_in_use(lab):
     generated = lab.out("docker volume create -d orlop")
     lab.sh("docker volume create -d orlop --label team=blue data1; docker volume create data2")
@@ -141,6 +147,7 @@ def test_volumes_are_named_listed_by_filter_and_refused_while_in_use(lab):
 
 
 @pytest.mark.feature("V7")
+@every_engine
 def test_a_new_volume_gets_all_that_the_image_has_there(lab, volume, furnished):
     original = lab.out(f'docker run --rm {furnished} bash -c "{LOOK}"')
 
@@ -156,6 +163,7 @@ def test_a_new_volume_gets_all_that_the_image_has_there(lab, volume, furnished):
 
 @pytest.mark.part("V7", "V3")
 @pytest.mark.parametrize("flag", ["-v vol:/data:nocopy", "--mount source=vol,target=/data,volume-nocopy"])
+@every_engine
 def test_nocopy_leaves_a_new_volume_empty(lab, volume, furnished, flag):
     assert lab.out(f"docker run --rm {flag} {furnished} ls -A /data") == ""
 
@@ -172,6 +180,7 @@ def test_a_volume_that_holds_something_obscures_what_the_image_has_there(lab, vo
 
 
 @pytest.mark.feature("V8")
+@every_engine
 def test_one_container_reads_only_while_another_writes(lab, volume):
     lab.sh("docker run -d --name writer --init -v vol:/data busybox sleep 600")
     lab.sh("docker run -d --name reader --init -v vol:/data:ro busybox sleep 600")
@@ -187,6 +196,7 @@ def test_one_container_reads_only_while_another_writes(lab, volume):
 
 
 @pytest.mark.part("V12")
+@every_engine
 def test_a_missing_option_is_refused_with_dockers_words(lab):
     for options in ("-o type=tmpfs", "-o device=tmpfs", "-o o=size=1m", "-o type=tmpfs -o o=size=1m"):
         theirs = lab.refused(f"docker volume create {options} vol")
@@ -199,6 +209,7 @@ def test_a_missing_option_is_refused_with_dockers_words(lab):
 
 
 @pytest.mark.part("V12")
+@every_engine
 def test_type_device_and_o_mount_a_tmpfs_and_a_bind(lab, driver):
     lab.sh("mkdir -p /srv/shared && echo here >/srv/shared/file")
     lab.sh(f"docker volume create -d {driver} -o type=tmpfs -o device=tmpfs -o o=size=2m,uid=7,noexec memory")
@@ -316,6 +327,7 @@ def test_a_folder_of_yours_outlives_the_volume(lab):
 
 
 @pytest.mark.part("P3")
+@every_engine
 def test_ls_shows_orlops_volumes_and_rm_removes_one_only(lab):
     lab.sh("docker volume create -d orlop one; docker volume create -d orlop two; docker volume create three")
 
@@ -328,6 +340,7 @@ def test_ls_shows_orlops_volumes_and_rm_removes_one_only(lab):
 
 
 @pytest.mark.part("P11")
+@every_engine
 def test_a_killed_plugin_is_not_missed_by_running_containers_and_knows_all_when_it_is_back(lab):
     lab.sh("docker volume create -d orlop --label a=b -o size=16m vol")
     lab.sh("docker run -d --name user --init -v vol:/data busybox sleep 600")

@@ -1,7 +1,7 @@
 """Docker's client and engine are asked what flags mean, and orlop has to say the same, errors included.
 
-Seen with the clients 28.2.2 and 20.10.24 and the engine 20.10.24. ``@`` in a flag stands for a folder of the
-host, which is also where the client is started.
+Seen with the clients 28.5.2, 28.2.2 and 20.10.24 and the engines 28.5.2 and 20.10.24. ``@`` in a flag stands for a
+folder of the host, which is also where the client is started.
 """
 
 import argparse
@@ -120,6 +120,7 @@ AGREED = r"""
 --mount 'type=volume, source=aa,target=/x'
 --mount 'source=aa ,target=/x'
 --mount target=/x,readonly
+--mount source=aa,target=/x,volume-subpath
 --mount source=a/b,target=/x
 --mount source=/tmp,target=/x
 --mount type=,target=/x
@@ -142,6 +143,7 @@ AGREED = r"""
 --mount type=bind,source=@/b,target=/x,bind-propagation=
 --mount type=bind,source=@/b,target=/x,bind-nonrecursive
 --mount type=bind,source=@/b,target=/x,bind-nonrecursive=no
+--mount type=bind,source=@/b,target=/x,bind-recursive
 --mount type=bind,source=@/b,target=/x,consistency=DELEGATED
 --mount source=aa,target=/x,bind-propagation=rslave
 --mount type=tmpfs,target=/x,bind-propagation=rslave
@@ -174,16 +176,6 @@ AGREED = r"""
 --tmpfs /x:
 --tmpfs /x:ro
 --tmpfs /x:size=64m,mode=1770,uid=5,gid=6,nr_inodes=100,exec,dev,suid
---tmpfs /x:foo
---tmpfs /x:foo=bar
---tmpfs /x:size
---tmpfs /x:ro=1
---tmpfs /x:,
---tmpfs /x:ro:rw
---tmpfs /x:SIZE=1m
---tmpfs "/x:size=1m, mode=700"
---tmpfs /x:z
---tmpfs /x:huge=always
 --tmpfs x
 --tmpfs /
 --tmpfs ""
@@ -210,6 +202,7 @@ SUBPATH = "volume-subpath came with client and engine 26"
 IMAGES = "the client knows images as mounts since 28"
 SIZES = "the client reads sizes in another way since 23"
 READONLY = (25, 25, RECURSIVE)
+OPTION = "the engine 20.10 puts a tmpfs option that it does not know into brackets, the engine 28 does not"
 EMPTY = "the client looks for empty sections since 28; older ones leave them to the engine, or make them a path"
 
 # Since these versions of the client and the engine they say what orlop says; older ones say something else.
@@ -224,12 +217,37 @@ SINCE = {
     "--mount source=./b,target=/x": (23, 0, RELATIVE),
     "--mount type=bind,source=@/b,target=/x,bind-recursive=enabled": (25, 0, RECURSIVE),
     "--mount type=bind,source=@/b,target=/x,bind-recursive=disabled": (25, 0, RECURSIVE),
-    "--mount type=bind,source=@/b,target=/x,bind-recursive=writable,ro": (25, 25, RECURSIVE),
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=writable,ro": READONLY,
     "--mount type=bind,source=@/b,target=/x,bind-recursive=writable": (25, 0, RECURSIVE),
     "--mount type=bind,source=@/b,target=/x,bind-recursive=readonly": (25, 0, RECURSIVE),
     "--mount type=bind,source=@/b,target=/x,bind-recursive=readonly,ro": (25, 0, RECURSIVE),
     "--mount type=bind,source=@/b,target=/x,bind-recursive=readonly,ro,bind-propagation=rprivate": READONLY,
     "--mount type=bind,source=@/b,target=/x,bind-recursive=foo": (25, 0, RECURSIVE),
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=": (25, 0, RECURSIVE),
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=Disabled": (25, 0, RECURSIVE),
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=writable,ro=false": (25, 0, RECURSIVE),
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=disabled,ro": (25, 0, RECURSIVE),
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=readonly,ro,bind-propagation=RPRIVATE": READONLY,
+    "--mount type=bind,source=@/b,target=/x,bind-propagation=rprivate,readonly,bind-recursive=readonly": READONLY,
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=readonly,ro,bind-propagation=private": (25, 0, RECURSIVE),
+    "--mount source=aa,target=/x,bind-recursive=disabled": (25, 0, RECURSIVE),
+    "--mount type=tmpfs,target=/x,bind-recursive=disabled": (25, 0, RECURSIVE),
+    "--mount 'source=aa,target=/x,volume-subpath='": (26, 0, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=/a'": (26, 26, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=.'": (26, 26, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=..'": (26, 26, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=a/..'": (26, 26, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=a/../..'": (26, 26, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=a/../b'": (26, 26, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=a//b/'": (26, 26, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=..a'": (26, 26, SUBPATH),
+    "--mount 'source=aa,target=/x,volume-subpath=a b'": (26, 26, SUBPATH),
+    "--mount source=aa,target=/x,volume-subpath=a,volume-subpath=b": (26, 26, SUBPATH),
+    "--mount type=bind,source=@/b,target=/x,volume-subpath=a": (26, 0, SUBPATH),
+    "--mount type=tmpfs,target=/x,volume-subpath=a": (26, 0, SUBPATH),
+    "--mount volume-subpath=../a,target=/x": (26, 26, SUBPATH),
+    "--mount target=/x,ro,volume-subpath=a": (26, 26, SUBPATH),
+    "--mount target=/x,source=aa,ro,volume-nocopy,volume-driver=local,volume-subpath=a": (26, 26, SUBPATH),
     "--mount source=aa,target=/x,volume-subpath=a": (26, 26, SUBPATH),
     "--mount target=/x,volume-subpath=a": (26, 26, SUBPATH),
     "--mount source=aa,target=/x,volume-subpath=../a": (26, 26, SUBPATH),
@@ -245,11 +263,27 @@ SINCE = {
     "-v :/d": (28, 0, EMPTY),
     "-v :/d:ro": (28, 0, EMPTY),
     "-v @/b:/d:": (28, 0, EMPTY),
+    **dict.fromkeys(
+        (
+            "--tmpfs /x:foo",
+            "--tmpfs /x:foo=bar",
+            "--tmpfs /x:size",
+            "--tmpfs /x:ro=1",
+            "--tmpfs /x:,",
+            "--tmpfs /x:ro:rw",
+            "--tmpfs /x:SIZE=1m",
+            '--tmpfs "/x:size=1m, mode=700"',
+            "--tmpfs /x:z",
+            "--tmpfs /x:huge=always",
+        ),
+        (0, 28, OPTION),
+    ),
     "-v aa:/x:ro:rw": (28, 0, "older clients leave it to the engine to count colons"),
 }
 
 DRIVE = "one letter before a colon is a drive for Docker's client; orlop's volumes may have one letter"
 SHORT = "one letter is too short a name for Docker's local driver, not for its plugins and orlop"
+TWICE_SAID = "of words that contradict each other the last one counts for orlop; Docker keeps what they say together"
 NOWHERE = "Docker makes an anonymous volume at a place where nothing can be mounted, as long as nothing starts"
 TWICE = "Docker mounts both, one hides the other"
 HOST = "whether it exists is not the grammar's to see, but the engine's"
@@ -260,6 +294,9 @@ DIFFERENT = {
     "-v d:x": DRIVE,
     "-v a:/d:ro": SHORT,
     "--mount source=a,target=/x": SHORT,
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=disabled,bind-recursive=enabled": TWICE_SAID,
+    "--mount type=bind,source=@/b,target=/x,bind-nonrecursive,bind-recursive=enabled": TWICE_SAID,
+    "--mount type=bind,source=@/b,target=/x,bind-recursive=writable,bind-nonrecursive": TWICE_SAID,
     "-v t": NOWHERE,
     "-v /": NOWHERE,
     "-v .": NOWHERE,
@@ -288,15 +325,16 @@ class Docker:
     engine_version: int
 
 
-@pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture(scope="module", params=["packaged", "newer"])
+def docker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    programs = request.getfixturevalue("newer_programs") if request.param == "newer" else None
     folder = tmp_path_factory.mktemp("grammar")
     (folder / "x" / "b").mkdir(parents=True)
     image = folder / "shell.tar"
     with tarfile.open(image, "w") as tar:
         tar.add("/bin/busybox", "bin/busybox")
     with Machine(folder / "machine", "grammar") as machine:
-        engine = Engine(machine, "--iptables=false", "--bridge=none")
+        engine = Engine(machine, "--iptables=false", "--bridge=none", programs=programs)
         engine.start()
         engine.docker("import", str(image), "shell")
         engine.docker("create", "--name=dc", "-v/dv", "shell", "/bin/busybox")

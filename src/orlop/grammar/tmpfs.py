@@ -66,8 +66,7 @@ def _merged(options: Sequence[str]) -> tuple[str, ...]:
 def _sort(option: str) -> str:
     if option in _FLAGS:
         return _FLAGS[option]
-    name, equals, value = option.partition("=")
+    name, equals, _ = option.partition("=")
     if not equals or name not in _SETTINGS:
-        words = " ".join(quoted(word) for word in ((name, value) if equals else (name,)))
-        raise Invalid(f"invalid tmpfs option [{words}]")
+        raise Invalid(f"invalid tmpfs option {quoted(name)}")
     return f"{name}="

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orlop.errors import Unavailable
-from orlop.testing.machine import Machine
+from orlop.testing.machine import PATH, Machine
 from orlop.testing.process import Process
 
 _POLL = 0.05
@@ -38,12 +38,19 @@ class Engine:
     """A dockerd of its own for ``machine``; ``options`` are added to its command line at every start.
 
     It uses Docker's own places, which are the machine's: ``/run/docker.sock``, ``/run/docker/plugins``,
-    ``/var/lib/docker``. The log is ``dockerd.log`` in the machine's folder.
+    ``/var/lib/docker``. The log is ``dockerd.log`` in the machine's folder. ``programs`` is a folder with dockerd,
+    docker and what they call, such as `orlop.testing.engines.newer`; without it they are the host's.
     """
 
-    def __init__(self, machine: Machine, *options: str) -> None:
+    def __init__(self, machine: Machine, *options: str, programs: Path | None = None) -> None:
         self.machine = machine
         self.options = options
+        self.environment = {
+            "DOCKER_CONFIG": str(machine.folder / "client"),
+            "DOCKER_BUILDKIT": "0",
+            "PATH": f"{programs}:{PATH}" if programs else PATH,
+        }
+        """What a command line on the machine needs, to be told to `Machine.run`: it calls this engine's ``docker``."""
         self.log = machine.folder / "dockerd.log"
         self._daemon: Process | None = None
 
@@ -69,7 +76,7 @@ class Engine:
         config = self.machine.folder / "daemon.json"
         config.write_text("{}")
         argv = ["dockerd", "--host=unix:///run/docker.sock", f"--config-file={config}", *self.options]
-        self._daemon = self.machine.spawn(argv, log=self.log)
+        self._daemon = self.machine.spawn(argv, log=self.log, env=self.environment)
         until = time.monotonic() + timeout
         while not self.answers():
             if not self._daemon.running or time.monotonic() > until:
@@ -119,9 +126,8 @@ class Engine:
         timeout: float = 120,
     ) -> "subprocess.CompletedProcess[str]":
         """Run Docker's own client on the machine, as `Machine.run` does."""
-        env = {"DOCKER_CONFIG": str(self.machine.folder / "client"), "DOCKER_BUILDKIT": "0"}
         argv = ["docker", *args]
-        return self.machine.run(argv, check=check, input=input, tty=tty, cwd=cwd, timeout=timeout, env=env)
+        return self.machine.run(argv, check=check, input=input, tty=tty, cwd=cwd, timeout=timeout, env=self.environment)
 
     def load(self, *images: Path) -> None:
         """Load images from tar files, as ``docker save`` writes them."""

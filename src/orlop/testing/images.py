@@ -8,16 +8,12 @@ the libraries they need, so the image does not depend on the host's. A built ima
 built again when the distribution, or what is said here, has changed. Works on Debian and Ubuntu.
 """
 
-import fcntl
 import hashlib
-import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from orlop.errors import NotFound
-from orlop.testing import _archive, _packages
+from orlop.testing import _apt, _archive, _cache, _packages
 from orlop.testing._recipes import RECIPES, Recipe
 
 
@@ -36,10 +32,9 @@ def build(name: str, cache: Path | None = None) -> Path:
     if recipe is None:
         raise NotFound(f"no image {name!r}: there are {', '.join(RECIPES)}")
     cache = cache or default_cache()
-    cache.mkdir(parents=True, exist_ok=True)
     built = cache / f"{name}-{_key(name)}.tar"
     # Two that ask at the same time build it once.
-    with _alone(cache / ".lock"):
+    with _cache.alone(cache):
         if not built.exists():
             _build(recipe, cache, built)
     return built
@@ -47,11 +42,7 @@ def build(name: str, cache: Path | None = None) -> Path:
 
 def default_cache() -> Path:
     """``.cache/images`` of the project's tree; of an installed orlop, its folder in the user's cache."""
-    project = Path(__file__).parents[3]
-    if (project / "pyproject.toml").exists():
-        return project / ".cache" / "images"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "orlop" / "images"
+    return _cache.folder("images")
 
 
 def _build(recipe: Recipe, cache: Path, built: Path) -> None:
@@ -63,14 +54,7 @@ def _build(recipe: Recipe, cache: Path, built: Path) -> None:
 
 
 def _key(name: str) -> str:
-    key = hashlib.sha256(f"{name} {_packages.suite()} {platform.machine()}".encode())
-    for module in ("_archive.py", "_packages.py", "_recipes.py"):
+    key = hashlib.sha256(f"{name} {_apt.suite()} {platform.machine()}".encode())
+    for module in ("_apt.py", "_archive.py", "_packages.py", "_recipes.py"):
         key.update(Path(__file__).with_name(module).read_bytes())
     return key.hexdigest()[:12]
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -79,8 +79,10 @@ for cgroup in $joined; do echo $$ >"$cgroup/cgroup.procs"; done
 exec "$@"
 """
 _NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs inside are found."""
 _ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PATH": PATH,
     "HOME": "/root",
     "LANG": "C.UTF-8",
 }

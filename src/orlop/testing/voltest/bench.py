@@ -23,11 +23,14 @@ class Bench:
 
     With ``socket`` the plugin runs already, on this host, and is only talked to. A check that failed may have left
     anything behind, so the next one gets a new machine; after the others it is enough to remove what they made.
-    S9 kills the plugin ``kills`` times.
+    S9 kills the plugin ``kills`` times. ``programs`` are the engine's, as of `orlop.testing.engine.Engine`.
     """
 
-    def __init__(self, subject: Subject, socket: Path | None = None, kills: int = 30) -> None:
+    def __init__(
+        self, subject: Subject, socket: Path | None = None, kills: int = 30, programs: Path | None = None
+    ) -> None:
         self.subject = subject
+        self.programs = programs
         self.kills = kills
         self._socket = socket
         self._folder = Path(tempfile.mkdtemp(prefix=f"voltest-{subject.name}-"))
@@ -219,7 +222,7 @@ class Bench:
         self.machine = Machine(self._folder / str(self._machines), f"voltest{self._machines}")
         self.plugin = Plugin(self.subject, self.machine)
         self.backend = Backend(self.machine)
-        self.docker = Docker(self.machine, self.subject.docker_name)
+        self.docker = Docker(self.machine, self.subject.docker_name, self.programs)
 
     def _filled(self, options: Mapping[str, str], name: str) -> dict[str, str]:
         def fill(text: str) -> str:

@@ -11,7 +11,7 @@ from orlop.testing.voltest.checks import expect
 
 
 class Docker:
-    """Docker's own client, for an engine on ``machine``; volumes are of ``driver``.
+    """Docker's own client, for an engine on ``machine``; volumes are of ``driver``, ``programs`` as of `Engine`.
 
     Called, it runs one command and returns what that wrote; `subprocess.CalledProcessError` if it fails.
     """
@@ -19,11 +19,11 @@ class Docker:
     image = "voltest"
     """What containers are made from: a shell and `orlop.testing.voltest.image.SEED`."""
 
-    def __init__(self, machine: Machine, driver: str) -> None:
+    def __init__(self, machine: Machine, driver: str, programs: Path | None = None) -> None:
         self.machine = machine
         self.driver = driver
         # No container needs a network, and starting without one is quicker.
-        self.engine = Engine(machine, "--bridge=none", "--iptables=false")
+        self.engine = Engine(machine, "--bridge=none", "--iptables=false", programs=programs)
 
     def start(self) -> None:
         """Start dockerd and see that it has the image."""
