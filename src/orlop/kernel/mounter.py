@@ -127,9 +127,16 @@ class KernelMounter:
 
     def _mount_one(self, mount: Mount, target: Path) -> None:
         if mount.program:
-            self.programs.start(mount, target, lambda: self.mounted(target))
+            self.programs.start(mount, target, lambda: self._is_up(target))
         else:
             _mount_one(mount, target)
+
+    def _is_up(self, target: Path) -> bool:
+        """Whether ``target`` answers; a program that is still looking for its server does not, yet."""
+        try:
+            return self.mounted(target)
+        except Unavailable:
+            return False
 
     def _unmount_all(self, target: Path) -> None:
         """Take away whatever is there, in use or not."""

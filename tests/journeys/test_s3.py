@@ -1,0 +1,84 @@
+"""A bucket as a volume: on a real store, through s3fs, beside the mount that the tutorial makes by hand."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.journeys.lab import Lab
+from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
+
+pytestmark = [pytest.mark.feature("D6"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def store(computer: Lab) -> Iterator[Seaweed]:
+    server = Seaweed(computer.machine)
+    server.start()
+    server.make("aws-s3-bucket-docker")
+    computer.inside("/run/s3.key").write_text(SECRET_KEY + "\n")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def options(store: Seaweed) -> str:
+    return (
+        f"-o driver=s3 -o bucket=aws-s3-bucket-docker -o endpoint={store.endpoint} "
+        f"-o access_key={ACCESS_KEY} -o secret_key=file:/run/s3.key"
+    )
+
+
+def test_the_tutorials_bucket_is_seen_by_hand_and_as_a_volume(lab: Lab, store: Seaweed, options: str) -> None:
+    lab.sh(f"echo {ACCESS_KEY}:{SECRET_KEY} >.s3fs-access; chmod 600 .s3fs-access; mkdir -p /s3")
+    lab.sh(f"s3fs aws-s3-bucket-docker /s3 -o passwd_file=.s3fs-access,url={store.endpoint},use_path_request_style")
+    lab.sh("echo '<h1>Hello</h1>' >/s3/index.html")
+    lab.sh(f"docker volume create -d orlop {options} web")
+
+    shown = lab.out("docker run --rm -v web:/web ubuntu cat /web/index.html")
+    lab.sh("docker run --rm -v web:/web ubuntu sh -c 'mkdir /web/d && echo new >/web/d/file'")
+
+    assert shown == "<h1>Hello</h1>"
+    assert lab.out("cat /s3/d/file") == "new"
+    lab.sh("docker volume rm web")
+    assert lab.out("cat /s3/d/file") == "new"
+    lab.sh("umount /s3")
+
+
+def test_two_volumes_are_two_folders_of_one_bucket(lab: Lab, options: str) -> None:
+    lab.sh(f"docker volume create -d orlop {options} all && docker run --rm -v all:/a ubuntu mkdir -p /a/one /a/two")
+    for name in ("one", "two"):
+        lab.sh(f"docker volume create -d orlop {options} -o prefix={name} {name}")
+        lab.sh(f"docker run --rm -v {name}:/data ubuntu sh -c 'echo {name} >/data/file'")
+
+    assert lab.out("docker run --rm -v all:/a ubuntu cat /a/one/file /a/two/file").split() == ["one", "two"]
+
+
+def test_files_keep_owner_mode_and_links(lab: Lab, options: str) -> None:
+    lab.sh(f"docker volume create -d orlop {options} v1")
+
+    lab.sh(
+        "docker run --rm -v v1:/v ubuntu sh -c "
+        "'echo x >/v/f && chown 7:8 /v/f && chmod 640 /v/f && ln -s f /v/l && echo y >>/v/f'"
+    )
+
+    assert lab.out("docker run --rm -v v1:/v ubuntu sh -c 'stat -c %u:%g:%a /v/f; cat /v/l'") == "7:8:640\nx\ny"
+
+
+def test_a_wrong_key_is_refused_when_it_is_used_and_shown_nowhere(lab: Lab, options: str) -> None:
+    lab.inside("/run/wrong.key").write_text("not-the-key-of-the-store")
+    lab.sh(f"docker volume create -d orlop {options.replace('s3.key', 'wrong.key')} v1")
+
+    said = lab.refused("docker run --rm -v v1:/v ubuntu true")
+
+    assert "s3fs" in said
+    assert "not-the-key" not in said + lab.log.read_text() + lab.out("docker volume inspect v1")
+    assert "s3fs" not in lab.out("cat /proc/mounts")
+
+
+def test_a_store_that_is_away_is_an_error_in_time(lab: Lab, store: Seaweed, options: str) -> None:
+    lab.sh(f"docker volume create -d orlop {options} v1")
+    store.stop()
+    try:
+        assert "s3fs" in lab.refused("docker run --rm -v v1:/v ubuntu true", timeout=60)
+    finally:
+        store.start()
+    lab.sh("docker run --rm -v v1:/v ubuntu touch /v/back")
