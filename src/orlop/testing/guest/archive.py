@@ -76,9 +76,7 @@ class Archive:
 
     def _apt(self, program: str, *args: str) -> str:
         argv = [program, "-q", *args]
-        done = subprocess.run(
-            argv, cwd=self._cache, env=self._environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(argv, cwd=self._cache, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
             raise Unavailable(f"{program} {args[0]}: {reason[0]}")

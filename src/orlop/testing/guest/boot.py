@@ -34,6 +34,8 @@ _KERNEL = "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr audit
 _CLOCK = "tsc=unstable clocksource=hpet no_timer_check"
 # One processor: with two, on a host of two, everything took twice as long.
 _QEMU = (
+    # It must not outlive us, however we end; the server of folders ends with it.
+    *("setpriv", "--pdeathsig", "KILL"),
     *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
     *("-M", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off", "-smp", "1", "-m", _MEMORY),
     *("-object", f"memory-backend-memfd,id=memory,size={_MEMORY},share=on", "-numa", "node,memdev=memory"),

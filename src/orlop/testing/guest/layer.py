@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _TOOLS = (
 )
 _PROGRAMS = ("qemu-system-x86_64", "cpio", "depmod", "modprobe", "unshare", "dpkg-deb", "mkfs.ext4")
 _MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "virtio_rng", "virtiofs", "overlay")
+_DAY = 86_400
 _HERE = Path(__file__).parent
 
 
@@ -47,6 +49,7 @@ def prepare(cache: Path) -> Layer:
     finished = cache / f"layer-{_key()}"
     with _alone(cache / "lock"):
         if not finished.exists():
+            _tidy(cache)
             _make(finished, Archive(cache / "apt"))
     return Layer(finished / "vmlinuz", finished / "initramfs", finished / "root")
 
@@ -77,6 +80,13 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
+def _tidy(cache: Path) -> None:
+    """Away with layers of other days, and with what killed runs left; no run takes a day."""
+    for old in (*cache.glob("layer-*"), *cache.glob("run.*")):
+        if old.stat().st_mtime < time.time() - _DAY:
+            subprocess.run(["rm", "-rf", "--one-file-system", "--", str(old)], check=True)
+
+
 def _make(finished: Path, archive: Archive) -> None:
     new = finished.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -105,7 +115,7 @@ def _unpack(debs: Sequence[Path], root: Path) -> None:
     # dpkg-deb's own --extract replaces the links to folders by folders.
     for deb in debs:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as package:
-            argv = ["tar", "-x", "--keep-directory-symlink", "-C", root]
+            argv = ["tar", "-x", "--keep-directory-symlink", "-C", str(root)]
             subprocess.run(argv, stdin=package.stdout, check=True)
         if package.returncode:
             raise Unavailable(f"'{deb}' cannot be unpacked: delete it and try again")

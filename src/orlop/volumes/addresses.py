@@ -1,0 +1,51 @@
+"""Servers by name: the kernel mounts network filesystems by address only, so somebody has to look names up.
+
+mount(8) leaves that to helpers such as mount.nfs; Docker's local driver does it itself, and so does this.
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+
+from orlop.errors import Unavailable
+
+_NFS, _CIFS = frozenset({"nfs", "nfs4"}), frozenset({"cifs", "smb3"})
+
+
+def with_address(kind: str, device: str, options: Sequence[str]) -> tuple[str, ...]:
+    """``options`` with ``addr=`` as an address: of the host that they name, or else of the host in ``device``.
+
+    Filesystems without a server, and options that name no host at all, stay as they are. Raises `Unavailable` if the
+    host has no address (now).
+    """
+    if kind not in _NFS | _CIFS:
+        return tuple(options)
+    named = [option.partition("=")[2] for option in options if _is_address(option)]
+    host = named[-1] if named else _host(kind, device)
+    if not host:
+        return tuple(options)
+    return (f"addr={_address(host)}", *(option for option in options if not _is_address(option)))
+
+
+def _is_address(option: str) -> bool:
+    return option.startswith(("addr=", "ip="))
+
+
+def _host(kind: str, device: str) -> str:
+    """``nas`` of ``nas:/export`` and of ``//nas/share``; empty if there is none."""
+    pattern = r"\[?(.*?)\]?:/" if kind in _NFS else r"[/\\]{2}([^/\\]+)"
+    found = re.match(pattern, device)
+    return found[1] if found else ""
+
+
+def _address(host: str) -> str:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Unavailable(f"server {host!r} has no address: {reason}") from error
