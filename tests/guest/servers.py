@@ -48,29 +48,31 @@ class Servers:
         self._sh(f"useradd --no-create-home {USER}")
         self._sh(f"smbpasswd -c {self._config} -s -a {USER}", f"{PASSWORD}\n{PASSWORD}\n")
         self._sh(f"mkdir -p /export /var/lib/nfs/v4recovery && mount --bind {self.export} /export")
-        self._sh("echo '/export *(rw,no_root_squash,insecure,no_subtree_check,fsid=0)' >/etc/exports")
+        self._sh("echo '/export *(rw,no_root_squash,insecure,no_subtree_check,fsid=1)' >/etc/exports")
         self._sh("mount -t nfsd nfsd /proc/fs/nfsd && touch /var/lib/nfs/etab /var/lib/nfs/rmtab")
         machine.spawn(["rpc.mountd", "--foreground", "--no-nfs-version", "3"], log=machine.folder / "mountd.log")
 
     def start(self) -> None:
-        """Start both; one that runs already goes on."""
+        """Start both; again is fine."""
+        if self._smbd is not None:
+            return
         self._sh("exportfs -ra; rpc.nfsd --no-nfs-version 3 --nfs-version 4 --grace-time 10 --lease-time 10 4")
-        if self._smbd is None or not self._smbd.running:
-            argv = ["smbd", "--foreground", "--no-process-group", f"--configfile={self._config}"]
-            self._smbd = self.machine.spawn(argv, log=self.machine.folder / "smbd.log")
+        argv = ["smbd", "--foreground", "--no-process-group", f"--configfile={self._config}"]
+        self._smbd = self.machine.spawn(argv, log=self.machine.folder / "smbd.log")
         self._wait_for(2049, 445)
 
     def stop(self) -> None:
-        """Stop both, as for maintenance."""
+        """Stop both, as for maintenance; again is fine."""
+        if self._smbd is None:
+            return
         self._sh("rpc.nfsd 0")
-        if self._smbd is not None:
-            self._smbd.terminate(60)
-        self._sh("pkill -x smbd || true")
+        self._smbd.terminate(60)
+        self._smbd = None
 
     def empty(self) -> None:
         """Nothing in the folders."""
-        for folder in (self.export, self.share):
-            self._sh(f"rm -rf {folder}/* && chmod 755 {folder}")
+        for file in (*self.export.iterdir(), *self.share.iterdir()):
+            file.unlink()
 
     def _sh(self, command: str, typed: str = "") -> None:
         self.machine.run(["bash", "-ec", command], input=typed)

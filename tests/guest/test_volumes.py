@@ -54,8 +54,7 @@ class Command:
 def orlop(servers: Servers) -> Iterator[Command]:
     command = Command(servers)
     yield command
-    for name in command("volume", "ls", "--quiet").split():
-        command("volume", "rm", "--force", name)
+    command("volume", "rm", "--force", "remote")
 
 
 Kind = Callable[[Servers], list[str]]

@@ -10,6 +10,8 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ln -sfn /proc/self/fd /dev/fd
 for name in 0:stdin 1:stdout 2:stderr; do ln -sf "/proc/self/fd/${name%%:*}" "/dev/${name#*:}"; done
 ln -sf /proc/self/mounts /etc/mtab
+# Elsewhere udev makes their devices, and opening those loads them.
+modprobe -a loop fuse
 hostname guest
 ip link set lo up
 ulimit -n 65536
