@@ -31,7 +31,7 @@ _SAMBA = """\
 
 
 class Servers:
-    """``/export`` over NFS 4 and ``//127.0.0.1/share`` over SMB 3; their folders are ``export`` and ``share``."""
+    """``/export`` over NFS 3 and 4 and ``//127.0.0.1/share`` over SMB 3; their folders are ``export`` and ``share``."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -50,13 +50,17 @@ class Servers:
         self._sh(f"mkdir -p /export /var/lib/nfs/v4recovery && mount --bind {self.export} /export")
         self._sh("echo '/export *(rw,no_root_squash,insecure,no_subtree_check,fsid=1)' >/etc/exports")
         self._sh("mount -t nfsd nfsd /proc/fs/nfsd && touch /var/lib/nfs/etab /var/lib/nfs/rmtab")
-        machine.spawn(["rpc.mountd", "--foreground", "--no-nfs-version", "3"], log=machine.folder / "mountd.log")
+        # Version 3 is a mount protocol and a port mapper besides.
+        self._sh("useradd --system --no-create-home _rpc; mkdir -p /run/rpcbind; chown _rpc /run/rpcbind")
+        machine.spawn(["rpcbind", "-f", "-w"], log=machine.folder / "rpcbind.log")
+        self._wait_for(111)
+        machine.spawn(["rpc.mountd", "--foreground"], log=machine.folder / "mountd.log")
 
     def start(self) -> None:
         """Start both; again is fine."""
         if self._smbd is not None:
             return
-        self._sh("exportfs -ra; rpc.nfsd --no-nfs-version 3 --nfs-version 4 --grace-time 10 --lease-time 10 4")
+        self._sh("exportfs -ra; rpc.nfsd --grace-time 10 --lease-time 10 4")
         argv = ["smbd", "--foreground", "--no-process-group", f"--configfile={self._config}"]
         self._smbd = self.machine.spawn(argv, log=self.machine.folder / "smbd.log")
         self._wait_for(2049, 445)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from orlop.errors import Invalid, Unavailable
 from orlop.mount import Mount
-from orlop.volumes import image, references
-from orlop.volumes.addresses import with_address
+from orlop.volumes import image, network, references
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.options import capacity, flag, mode, number
 
@@ -157,7 +156,7 @@ def _as_docker(volume: Volume) -> Mount:
     words = tuple(_with_secret(word) for word in options.get("o", "").split(",") if word)
     if {"bind", "rbind"} & set(words) and not Path(options["device"]).exists():
         raise Unavailable(f"'{options['device']}', the device of volume {volume.name!r}: no such file or directory")
-    return Mount(options["type"], options["device"], with_address(options["type"], options["device"], words))
+    return Mount(options["type"], options["device"], network.complete(options["type"], options["device"], words))
 
 
 def _with_secret(word: str) -> str:

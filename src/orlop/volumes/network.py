@@ -1,6 +1,7 @@
-"""Servers by name: the kernel mounts network filesystems by address only, so somebody has to look names up.
+"""What the kernel must be told of a network filesystem beside what users say: an address, and a version of NFS.
 
-mount(8) leaves that to helpers such as mount.nfs; Docker's local driver does it itself, and so does this.
+It mounts by address only, so somebody has to look names up. mount(8) leaves that to helpers such as mount.nfs; Docker's
+local driver does it itself, and so does this.
 """
 
 import ipaddress
@@ -13,14 +14,25 @@ from orlop.errors import Unavailable
 _NFS, _CIFS = frozenset({"nfs", "nfs4"}), frozenset({"cifs", "smb3"})
 
 
-def with_address(kind: str, device: str, options: Sequence[str]) -> tuple[str, ...]:
-    """``options`` with ``addr=`` as an address: of the host that they name, or else of the host in ``device``.
+def complete(kind: str, device: str, options: Sequence[str]) -> tuple[str, ...]:
+    """``options`` with what they leave out; those of a filesystem without a server stay as they are.
 
-    Filesystems without a server, and options that name no host at all, stay as they are. Raises `Unavailable` if the
-    host has no address (now).
+    ``addr=`` is the address of the host that they name, or else of the host in ``device``. Raises `Unavailable` if that
+    has none (now).
     """
     if kind not in _NFS | _CIFS:
         return tuple(options)
+    return (*_with_address(kind, device, options), *_version(kind, options))
+
+
+def _version(kind: str, options: Sequence[str]) -> tuple[str, ...]:
+    # mount(2), which Docker calls, means these where nothing is said; a mount context means none, and refuses.
+    if kind not in _NFS or any(re.match(r"(nfs)?vers=|v[234]", option) for option in options):
+        return ()
+    return ("vers=4",) if kind == "nfs4" else ("vers=3",)
+
+
+def _with_address(kind: str, device: str, options: Sequence[str]) -> tuple[str, ...]:
     named = [option.partition("=")[2] for option in options if _is_address(option)]
     host = named[-1] if named else _host(kind, device)
     if not host:
