@@ -11,6 +11,6 @@ sees this checkout and this Python, and what it writes vanishes with it. ``/scra
 """
 
 from orlop.testing.guest.boot import LOST, TIMED_OUT, Job, run
-from orlop.testing.guest.layer import Layer, prepare
+from orlop.testing.guest.layer import Layer, check_host, prepare
 
-__all__ = ["LOST", "TIMED_OUT", "Job", "Layer", "prepare", "run"]
+__all__ = ["LOST", "TIMED_OUT", "Job", "Layer", "check_host", "prepare", "run"]

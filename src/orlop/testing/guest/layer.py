@@ -39,12 +39,23 @@ class Layer:
     """The folder that lies over the host's ``/``."""
 
 
+def check_host() -> None:
+    """Raises `Unavailable` if this host can have no guest, whatever is installed."""
+    release = platform.freedesktop_os_release()
+    if release.get("VERSION_CODENAME") != RELEASE or platform.machine() != "x86_64":
+        found = f"{release.get('PRETTY_NAME', 'this system')} on {platform.machine()}"
+        raise Unavailable(f"guests need Debian {RELEASE} on x86_64 as their host, this is {found}")
+    if os.geteuid() != 0:
+        raise Unavailable("guests need root: use sudo")
+
+
 def prepare(cache: Path) -> Layer:
     """The layer for this host, made below ``cache`` if it is not there: half a minute, 200 MB.
 
     Raises `Unavailable` if this is not a host for guests, or a package cannot be had.
     """
-    _check_host()
+    check_host()
+    _check_programs()
     cache.mkdir(parents=True, exist_ok=True)
     finished = cache / f"layer-{_key()}"
     with _alone(cache / "lock"):
@@ -54,13 +65,7 @@ def prepare(cache: Path) -> Layer:
     return Layer(finished / "vmlinuz", finished / "initramfs", finished / "root")
 
 
-def _check_host() -> None:
-    release = platform.freedesktop_os_release()
-    if release.get("VERSION_CODENAME") != RELEASE or platform.machine() != "x86_64":
-        found = f"{release.get('PRETTY_NAME', 'this system')} on {platform.machine()}"
-        raise Unavailable(f"guests need Debian {RELEASE} on x86_64 as their host, this is {found}")
-    if os.geteuid() != 0:
-        raise Unavailable("guests need root: use sudo")
+def _check_programs() -> None:
     missing = [program for program in _PROGRAMS if shutil.which(program) is None]
     if missing:
         raise Unavailable(f"no {', '.join(missing)} on this host: run scripts/setup --guest")
