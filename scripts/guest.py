@@ -1,7 +1,8 @@
 """``make test-guest [ARGS=...]``: the tests that need a full kernel, as one run of pytest in one guest.
 
 Their outcomes go to .cache/tests-guest.json, where ``make features`` finds them. Where no guest can be had the tests
-are counted and the reason is kept in .cache/tests-guest.skipped. With ``$CI`` set only a host of another kind is a reason.
+are counted and the reason is kept in .cache/tests-guest.skipped. With ``$CI`` set, only a host of another kind is a
+reason.
 """
 
 import os
