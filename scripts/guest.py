@@ -40,7 +40,7 @@ def main() -> int:
         return _skip(str(reason)) or bool(os.environ.get("CI"))
     SKIPPED.unlink(missing_ok=True)
     ready = time.monotonic()
-    job = Job([sys.executable, *PYTEST, *sys.argv[1:]], HOME, ENV, disks=["512M"], result=RESULTS, timeout=LIMIT)
+    job = Job([sys.executable, *PYTEST, *sys.argv[1:]], HOME, ENV, result=RESULTS, timeout=LIMIT)
     status = run(job, layer, CACHE)
     why = {TIMED_OUT: f"stopped after {LIMIT} s", LOST: "the guest died"}.get(status, f"status {status}")
     print(f"guest: {why}, prepared in {ready - begun:.0f} s, ran {time.monotonic() - ready:.0f} s")

@@ -1,4 +1,4 @@
-"""Row V12: what Docker's local driver mounts, orlop's mounts too, through Docker Engine."""
+"""Row V12: what Docker's local driver mounts, orlop's mounts too, through Docker Engine; the rest of it in journeys."""
 
 import pytest
 from tests.guest.servers import USER, Servers
@@ -28,31 +28,6 @@ def test_containers_share_files_through_a_server(lab: Lab, servers: Servers, cre
 
     assert on_server == "from a container\n"
     assert seen == "from a container"
-    assert _mounted(lab) == []
-
-
-@pytest.mark.feature("V12")
-@pytest.mark.parametrize(
-    "create",
-    [
-        "--opt type=tmpfs --opt device=tmpfs --opt o=size=100m,uid=1000",
-        "--opt type=btrfs --opt device=/dev/vdb",
-        "--opt type=none --opt o=bind --opt device=/srv",
-    ],
-    ids=["tmpfs", "btrfs", "bind"],
-)
-def test_containers_share_files_of_this_host(lab: Lab, create: str) -> None:
-    lab.sh("mkdir -p /srv && mkfs.btrfs --quiet --force /dev/vdb")
-    lab.sh(f"docker volume create -d orlop {create} here")
-
-    lab.sh("docker run -d --net none --name writer --init -v here:/data busybox sleep 600")
-    lab.sh(f"docker exec writer sh -c {WRITE}")
-    seen = lab.out(f"docker run --rm --net none -v here:/data:ro busybox {READ}")
-    kind = lab.out("docker exec writer stat -f -c %T /data")
-    lab.sh("docker rm -f writer; docker volume rm here")
-
-    assert seen == "from a container"
-    assert kind
     assert _mounted(lab) == []
 
 
