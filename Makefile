@@ -17,6 +17,9 @@ check: setup     ## formatting, lints, types, layers
 test: check      ## every test on real parts, then the table of features
 	@scripts/test $(ARGS)
 
+test-guest: setup ## the tests that need a full kernel, in a guest
+	@scripts/test --guest $(ARGS)
+
 campaign: setup  ## the long ones: hundreds of kills
 	@scripts/test --campaign $(ARGS)
 
@@ -35,4 +38,4 @@ docs: setup      ## the pages that are made from the code
 lock:            ## choose the newest versions that pyproject.toml allows
 	@scripts/setup --lock
 
-.PHONY: help setup run check test campaign features bench scoreboard docs lock
+.PHONY: help setup run check test test-guest campaign features bench scoreboard docs lock

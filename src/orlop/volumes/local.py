@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orlop.errors import Invalid, Unavailable
 from orlop.mount import Mount
-from orlop.volumes import image, references
+from orlop.volumes import image, network, references
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.options import capacity, flag, mode, number
 
@@ -158,7 +158,9 @@ def _as_docker(volume: Volume) -> Mount:
         raise Unavailable(f"'{options['device']}', the device of volume {volume.name!r}: no such file or directory")
     secrets = [_secret(word) for word in words if _is_secret(word)]
     words = [word for word in words if not _is_secret(word)]
-    return Mount(options["type"], options["device"], tuple(words), tuple(secrets))
+    return Mount(
+        options["type"], options["device"], network.complete(options["type"], options["device"], words), tuple(secrets)
+    )
 
 
 def _is_secret(word: str) -> bool:

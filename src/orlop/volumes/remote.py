@@ -4,20 +4,14 @@ Nothing is made on the server and nothing is deleted there: a volume is a name f
 that creates it. How each kind is mounted: `orlop.volumes.recipes`.
 """
 
-import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
 from pathlib import Path
 
-from orlop.errors import Invalid, Unavailable
+from orlop.errors import Invalid
 from orlop.mount import Mount
-from orlop.volumes import references
+from orlop.volumes import network, references
 from orlop.volumes.driver import Scope, Volume
-
-_PATIENCE = 10.0
-"""Seconds that the resolver has to find the address of a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,7 @@ class RemoteDriver:
     def attach(self, volume: Volume) -> Sequence[Mount]:
         """See `VolumeDriver.attach`."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        asked = Asked(volume, lambda option: self._secret(volume, option), _address, self._folder)
+        asked = Asked(volume, lambda option: self._secret(volume, option), network.address, self._folder)
         return [self.recipe.mount(asked)]
 
     def detach(self, volume: Volume) -> None:
@@ -95,17 +89,3 @@ class RemoteDriver:
 
     def _secret(self, volume: Volume, option: str) -> str:
         return self._resolve(option, volume.options[option]).decode(errors="surrogateescape").rstrip("\r\n")
-
-
-def _address(host: str) -> str:
-    """The first address of ``host``: the kernel knows no names."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="resolver")
-    try:
-        found = pool.submit(socket.getaddrinfo, host.strip("[]"), None, type=socket.SOCK_STREAM).result(_PATIENCE)
-    except TooLate:
-        raise Unavailable(f"host {host!r}: the resolver does not answer") from None
-    except OSError as error:
-        raise Unavailable(f"host {host!r}: {error.strerror}") from error
-    finally:
-        pool.shutdown(wait=False)
-    return str(found[0][4][0])

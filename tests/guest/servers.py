@@ -1,0 +1,89 @@
+"""Servers of network filesystems on a machine: the kernel's nfsd and Samba, both on 127.0.0.1."""
+
+import time
+
+from orlop.testing.machine import Machine
+from orlop.testing.process import Process
+
+USER, PASSWORD = "orlop", "correct horse"
+_SAMBA = """\
+[global]
+  server role = standalone server
+  interfaces = lo
+  bind interfaces only = yes
+  disable netbios = yes
+  smb ports = 445
+  server min protocol = SMB3
+  passdb backend = tdbsam:{folder}/passdb.tdb
+  log file = {folder}/log
+  lock directory = {folder}
+  state directory = {folder}
+  cache directory = {folder}
+  private dir = {folder}
+  pid directory = {folder}
+  ncalrpc dir = {folder}/ncalrpc
+  load printers = no
+[share]
+  path = {share}
+  read only = no
+  force user = root
+"""
+
+
+class Servers:
+    """``/export`` over NFS 3 and 4 and ``//127.0.0.1/share`` over SMB 3; their folders are ``export`` and ``share``."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.export, self.share = machine.folder / "export", machine.folder / "share"
+        self.password = machine.folder / "password"
+        self._samba = machine.folder / "samba"
+        self._config = self._samba / "smb.conf"
+        self._smbd: Process | None = None
+        for folder in (self.export, self.share, self._samba):
+            folder.mkdir()
+        self.password.write_text(f"{PASSWORD}\n")
+        self.password.chmod(0o600)
+        self._config.write_text(_SAMBA.format(folder=self._samba, share=self.share))
+        self._sh(f"useradd --no-create-home {USER}")
+        self._sh(f"smbpasswd -c {self._config} -s -a {USER}", f"{PASSWORD}\n{PASSWORD}\n")
+        self._sh(f"mkdir -p /export /var/lib/nfs/v4recovery && mount --bind {self.export} /export")
+        self._sh("echo '/export *(rw,no_root_squash,insecure,no_subtree_check,fsid=1)' >/etc/exports")
+        self._sh("mount -t nfsd nfsd /proc/fs/nfsd && touch /var/lib/nfs/etab /var/lib/nfs/rmtab")
+        # Version 3 is a mount protocol and a port mapper besides.
+        self._sh("useradd --system --no-create-home _rpc; mkdir -p /run/rpcbind; chown _rpc /run/rpcbind")
+        machine.spawn(["rpcbind", "-f", "-w"], log=machine.folder / "rpcbind.log")
+        self._wait_for(111)
+        machine.spawn(["rpc.mountd", "--foreground"], log=machine.folder / "mountd.log")
+
+    def start(self) -> None:
+        """Start both; again is fine."""
+        if self._smbd is not None:
+            return
+        self._sh("exportfs -ra; rpc.nfsd --grace-time 10 --lease-time 10 4")
+        argv = ["smbd", "--foreground", "--no-process-group", f"--configfile={self._config}"]
+        self._smbd = self.machine.spawn(argv, log=self.machine.folder / "smbd.log")
+        self._wait_for(2049, 445)
+
+    def stop(self) -> None:
+        """Stop both, as for maintenance; again is fine."""
+        if self._smbd is None:
+            return
+        self._sh("rpc.nfsd 0")
+        self._smbd.terminate(60)
+        self._smbd = None
+
+    def empty(self) -> None:
+        """Nothing in the folders."""
+        for file in (*self.export.iterdir(), *self.share.iterdir()):
+            file.unlink()
+
+    def _sh(self, command: str, typed: str = "") -> None:
+        self.machine.run(["bash", "-ec", command], input=typed)
+
+    def _wait_for(self, *ports: int) -> None:
+        until = time.monotonic() + 60
+        for port in ports:
+            while f":{port:04X} 00000000:0000 0A" not in (self.machine.root / "proc/1/net/tcp").read_text():
+                assert time.monotonic() < until, f"nothing listens on port {port}"
+                time.sleep(0.2)
