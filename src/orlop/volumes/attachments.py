@@ -4,9 +4,10 @@ Its callers hold the volume's lock.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from orlop.errors import Conflict, InUse, NotFound
+from orlop.errors import Conflict, InUse, Invalid, NotFound
 from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
 from orlop.volumes.driver import Resizable, VolumeDriver
@@ -96,10 +97,15 @@ class Attachments:
             mounts = self.driver(row.driver).attach(volume(row))
             self._host.step("mount: attached")
             self.mounter.mount(mounts, target)
-            self.resize(row)  # a growth that a crash interrupted
+            self._finish_growth(row)
         except BaseException:
             self.take_down(row)
             raise
+
+    def _finish_growth(self, row: Row) -> None:
+        """Go on with a growth that a crash interrupted; storage that another host made larger is fine."""
+        with suppress(Invalid):
+            self.resize(row)
 
     def _is_held_besides(self, row: Row, holder: Holder) -> bool:
         """Whether anybody holds ``row`` but ``holder``, once."""
