@@ -134,7 +134,7 @@ def _refuse_difference(account: Account, found: Share, there: Volume, volume: Vo
 def _refuse_second(account: Account, volume: Volume) -> None:
     """A volume has one share: data that seems to be lost is only in the other."""
     for share, there in _volumes(account):
-        if there.name == volume.name:
+        if there.name == volume.name and share != share_of(volume):
             raise Conflict(
                 f"volume {volume.name!r} is share {share!r} of account {account.name!r} already; "
                 f"say share={share} to use it"
