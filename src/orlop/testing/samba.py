@@ -7,6 +7,7 @@ as root, as Azure's account is the owner of everything in its shares.
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -111,15 +112,20 @@ class Samba:
             return
         definition.write_text(_EXPORT.format(path=path, name=name))
 
-    def client(self, share: str, commands: str, key: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """What smbclient(1) says to ``commands`` in ``share``, as the account, with another ``key`` if one is given."""
+    def client(
+        self, share: str, commands: str, key: str | None = None, options: Sequence[str] = ()
+    ) -> "subprocess.CompletedProcess[str]":
+        """What smbclient(1) says to ``commands`` in ``share``, as the account.
+
+        Another ``key`` is for tests, and so are ``options``, which come last and so override ours: SMB 3, encrypted.
+        """
         login = self.folder / "login"
         login.write_text(f"username = {self.credentials.account}\npassword = {key or self.credentials.key}\n")
         login.chmod(0o600)
         host, port = self.address
         argv = ["smbclient", f"//{host}/{share}", f"--port={port}", f"--authentication-file={login}"]
-        argv += [f"--configfile={self.config}", "--client-protection=encrypt", "-m", "SMB3", "-c", commands]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        argv += [f"--configfile={self.config}", "--client-protection=encrypt", "-mSMB3", *options]
+        return subprocess.run([*argv, "-c", commands], capture_output=True, text=True, timeout=30, check=False)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with (self.folder / "smbd.err").open("ab") as errors:
