@@ -227,6 +227,9 @@ def test_cloudstors_own_command_installs_it_for_an_account_on_azure(
 ) -> None:
     azure, shares = start_azure(machine)
     (machine.root / DATA).mkdir(exist_ok=True)
+    # The engine takes no root filesystem twice.
+    for plugin in engine.docker("plugin", "ls", "-q").stdout.split():
+        engine.docker("plugin", "rm", "-f", plugin)
     engine.docker("plugin", "create", "localhost:5000/cloudstor:1", str(built))
     engine.docker("plugin", "push", "localhost:5000/cloudstor:1")
     engine.docker("plugin", "rm", "localhost:5000/cloudstor:1")

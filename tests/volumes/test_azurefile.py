@@ -19,7 +19,7 @@ from tests.azure_account import ACCOUNT, CREDENTIALS, KEY, settings
 
 from orlop.errors import Busy, Conflict, InUse, Invalid, NoSpace, NotFound, OrlopError, Unavailable
 from orlop.testing.azure.server import AzureFiles
-from orlop.testing.drivers import VolumeDriverContract
+from orlop.testing.drivers import ListedDriverContract
 from orlop.volumes import azure_account
 from orlop.volumes.azurefile import AzureFileDriver
 from orlop.volumes.driver import Listed, Resizable, Volume, VolumeDriver
@@ -52,7 +52,7 @@ def make_share(azure: AzureFiles, name: str, **metadata: str) -> None:
 
 
 @pytest.mark.part("D4", "P7")
-class TestContract(VolumeDriverContract):
+class TestContract(ListedDriverContract):
     options = {"uid": "1000", "gid": "7", "filemode": "0640", "dirmode": "0750", "size": "5g", "seal": "true"}
     refused = {
         "uid": "root",

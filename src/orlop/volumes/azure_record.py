@@ -1,7 +1,7 @@
 """What orlop writes on a share, so that any host can tell what it is: the volume's definition, in the metadata.
 
 The service carries metadata in HTTP headers and signs them, so the definition is JSON in printable ASCII without a
-blank (docs/formats.md has the fields). A share has at most 8 KiB of metadata.
+blank (docs/cloudstor.md has the fields). A share has at most 8 KiB of metadata.
 """
 
 import json
