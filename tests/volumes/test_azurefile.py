@@ -91,7 +91,7 @@ def test_a_volume_without_options_belongs_to_root_and_is_open_to_all_as_cloudsto
 
 @pytest.mark.part("P7", "D4")
 def test_cloudstors_options_become_those_of_the_mount(driver: AzureFileDriver, azure: AzureFiles) -> None:
-    volume = data(uid="1000", gid="50", filemode="640", dirmode="0750", share="sharedvol", vers="3.1.1", seal="true",
+    volume = data(uid="1000", gid="50", filemode="640", dirmode="1770", share="sharedvol", vers="3.1.1", seal="true",
                   backing="shared")  # fmt: skip
     driver.create(volume)
 
@@ -99,7 +99,7 @@ def test_cloudstors_options_become_those_of_the_mount(driver: AzureFileDriver, a
 
     assert on(azure) == {"sharedvol"}
     assert mount.source == "//127.0.0.1/sharedvol"
-    wanted = {"uid=1000", "gid=50", "file_mode=0640", "dir_mode=0750", "vers=3.1.1", "seal"}
+    wanted = {"uid=1000", "gid=50", "file_mode=0640", "dir_mode=01770", "vers=3.1.1", "seal"}
     assert wanted <= set(mount.options)
 
 

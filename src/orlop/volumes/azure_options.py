@@ -86,8 +86,9 @@ def for_kernel(volume: Volume) -> tuple[str, ...]:
         f"vers={volume.options.get('vers', _VERSIONS[0])}",
         f"uid={number(volume, 'uid', 0)}",
         f"gid={number(volume, 'gid', 0)}",
-        f"file_mode={mode(volume, 'filemode', 0o777):04o}",
-        f"dir_mode={mode(volume, 'dirmode', 0o777):04o}",
+        # Without the zero in front the kernel reads them as decimal.
+        f"file_mode=0{mode(volume, 'filemode', 0o777):o}",
+        f"dir_mode=0{mode(volume, 'dirmode', 0o777):o}",
         *_FOR_AZURE,
         *(["seal"] if flag(volume, "seal") else []),
     )
