@@ -262,10 +262,11 @@ def test_a_host_that_comes_between_looking_and_making_is_joined(azure: AzureFile
 
 @pytest.mark.part("P7")
 def test_a_known_name_never_gets_a_second_share(azure: AzureFiles, driver: AzureFileDriver) -> None:
-    driver.create(data())
+    driver.create(data(uid="7"))
 
-    with pytest.raises(Conflict, match=f"'data' is share '{MD5_OF_DATA}'.*say share={MD5_OF_DATA}"):
+    with pytest.raises(Conflict, match=f"'data' is share '{MD5_OF_DATA}'.*uid=7, share={MD5_OF_DATA}"):
         driver.create(data(share="another"))
+    driver.create(data(uid="7", share=MD5_OF_DATA, backing="shared"))
 
     assert on(azure) == {MD5_OF_DATA}
 
@@ -434,6 +435,19 @@ def test_a_volume_grows_and_every_host_is_told(azure: AzureFiles, driver: AzureF
     assert quota_of(azure) == 5
     assert [volume.options for volume in driver.found()] == [{"size": "4100m"}]
     assert isinstance(driver, Resizable)
+
+
+def test_a_mount_on_a_host_that_writes_the_size_otherwise_changes_nothing(
+    azure: AzureFiles, driver: AzureFileDriver
+) -> None:
+    driver.create(data(size="2g"))
+    before = len([request for request in azure.asked if request.method == "PUT"])
+
+    # As the service does at every mount.
+    driver.resize(data(size="1500m"), None)
+
+    assert len([request for request in azure.asked if request.method == "PUT"]) == before
+    assert [volume.options for volume in driver.found()] == [{"size": "2g"}]
 
 
 def test_a_volume_does_not_shrink(azure: AzureFiles, driver: AzureFileDriver) -> None:

@@ -28,6 +28,8 @@ _LOOKUP = 10.0
 """Seconds until a host name that nobody resolves is given up."""
 _ROUNDS = 3
 """How often a share may come or go between looking and making."""
+_NO_DIFFERENCE = frozenset({"backing", "share", "size"})
+"""Options that can be said in two ways, and the one that another host may have changed."""
 _log = logging.getLogger(__name__)
 
 
@@ -64,9 +66,11 @@ class AzureFileDriver:
         account, share = Account.of(self._settings), share_of(volume)
         found = account.look(share)
         written = found and record.read(share, _NAME, found.metadata)
-        if not found or not written or not _is_same(written.volume, volume):
+        if not found or not written or written.volume.name != volume.name:
             return
-        if written.made:
+        if _difference(written.volume, volume):
+            _log.warning("share %r is kept: volume %r on it has other options", share, volume.name)
+        elif written.made:
             account.delete(share)
         else:
             account.describe(share, record.without(found.metadata))
@@ -95,9 +99,10 @@ class AzureFileDriver:
         if found.quota < quota:
             account.resize(share, quota)
         written = record.read(share, _NAME, found.metadata)
-        if written and written.volume.options != volume.options:
-            now = replace(written.volume, options=volume.options)
-            account.describe(share, record.written(replace(written, volume=now), found.metadata))
+        if written and azure_options.quota(written.volume) != quota:
+            options = {**written.volume.options, "size": volume.options["size"]}
+            grown = replace(written, volume=replace(written.volume, options=options))
+            account.describe(share, record.written(grown, found.metadata))
 
     def found(self) -> Iterable[Volume]:
         """See `orlop.volumes.driver.Listed`."""
@@ -123,21 +128,28 @@ def _take(account: Account, found: Share, volume: Volume) -> None:
 def _refuse_difference(account: Account, found: Share, there: Volume, volume: Volume) -> None:
     """The same options on every host; but for the size, which may have grown since somebody wrote it down."""
     what = f"volume {volume.name!r} is on account {account.name!r} already"
-    for option in sorted({*there.options, *volume.options} - {"size"}):
-        has, wanted = there.options.get(option), volume.options.get(option)
-        if has != wanted:
-            raise Conflict(f"{what}, with option {option!r} {has or 'none'!r}, not {wanted or 'none'!r}")
+    option = _difference(there, volume)
+    if option:
+        has, wanted = (each.options.get(option, "none") for each in (there, volume))
+        raise Conflict(f"{what}, with option {option!r} {has!r}, not {wanted!r}")
     if (azure_options.quota(volume) or 0) > found.quota:
         raise Conflict(f"{what}, with {found.quota} GiB; create it without 'size', then see 'orlop volume update'")
+
+
+def _difference(there: Volume, volume: Volume) -> str:
+    """The first option that is another one in two definitions of the volume of one share; empty if none is."""
+    options = sorted({*there.options, *volume.options} - _NO_DIFFERENCE)
+    return next((option for option in options if there.options.get(option) != volume.options.get(option)), "")
 
 
 def _refuse_second(account: Account, volume: Volume) -> None:
     """A volume has one share: data that seems to be lost is only in the other."""
     for share, there in _volumes(account):
         if there.name == volume.name and share != share_of(volume):
+            options = {**there.options, "share": share}
             raise Conflict(
                 f"volume {volume.name!r} is share {share!r} of account {account.name!r} already; "
-                f"say share={share} to use it"
+                f"use the options it has: {', '.join(f'{name}={text}' for name, text in options.items())}"
             )
 
 
@@ -151,15 +163,6 @@ def _volumes(account: Account) -> Iterable[tuple[str, Volume]]:
             continue
         if written:
             yield share.name, written.volume
-
-
-def _is_same(there: Volume, volume: Volume) -> bool:
-    """Whether this is the volume that is written on the share, which another host may have resized since."""
-
-    def fixed(options: Mapping[str, str]) -> dict[str, str]:
-        return {name: value for name, value in options.items() if name != "size"}
-
-    return there.name == volume.name and fixed(there.options) == fixed(volume.options)
 
 
 def _address(host: str) -> str:
