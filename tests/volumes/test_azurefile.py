@@ -297,7 +297,7 @@ def test_a_volume_that_has_grown_is_still_the_one_that_was_created(driver: Azure
 # listing
 
 
-@pytest.mark.part("P4", "P7")
+@pytest.mark.part("P7")
 def test_every_host_finds_what_any_has_made(azure: AzureFiles, driver: AzureFileDriver) -> None:
     labels = {"team": "Größe ☃", "note": "two\nlines,  and \ttabs", "quote": "\"'\\\x7f"}
     volume = replace(data(uid="1000", share="sharedvol", size="2g"), labels=labels)
