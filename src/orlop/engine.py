@@ -1,5 +1,6 @@
 """Configuration, and one host's services put together; the only module that names every driver."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from orlop.kernel.locks import Locks
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.programs import Programs
 from orlop.state import State
-from orlop.volumes import reconcile
+from orlop.volumes import azure_account, reconcile
+from orlop.volumes.azurefile import AzureFileDriver
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
 from orlop.volumes.local import LocalDriver
@@ -20,7 +22,7 @@ from orlop.volumes.memory import TmpfsDriver
 from orlop.volumes.recipes import RECIPES
 from orlop.volumes.remote import RemoteDriver
 from orlop.volumes.secret import SecretDriver
-from orlop.volumes.service import VolumeService
+from orlop.volumes.service import DEFAULT_DRIVER, VolumeService
 
 DRIVERS = "orlop.volume_drivers"
 """The entry point group of drivers from other packages: a callable that takes a folder of the driver's own."""
@@ -56,8 +58,8 @@ def volumes(config: Config) -> VolumeService:
     config.root.mkdir(mode=0o711, parents=True, exist_ok=True)
     host = Host(config.boot or processes.boot_id(), time.time, config.step, config.hold_grace, config.trash_grace)
     state, locks = State(config.state_file), Locks(config.root / "locks", config.patience)
-    mounter = KernelMounter(Programs(config.run / "programs"))
-    return VolumeService(config.root, state, mounter, drivers(config), locks, host, config.mounts)
+    mounter, found, default = KernelMounter(Programs(config.run / "programs")), drivers(config), default_driver()
+    return VolumeService(config.root, state, mounter, found, locks, host, config.mounts, default)
 
 
 def drivers(config: Config) -> Mapping[str, VolumeDriver]:
@@ -67,9 +69,18 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
         "tmpfs": TmpfsDriver(),
         "secret": SecretDriver(config.run / "secrets"),
         **{name: RemoteDriver(recipe, config.root / "drivers" / name) for name, recipe in RECIPES.items()},
+        "azurefile": AzureFileDriver({name: os.environ.get(name, "") for name in azure_account.SETTINGS}),
     }
     foreign = {entry.name: entry.load()(config.root / "drivers" / entry.name) for entry in entry_points(group=DRIVERS)}
     return {**foreign, **ours}
+
+
+def default_driver() -> str:
+    """The driver where nothing is said: Cloudstor's on a cloud platform, also on one for which it is not.
+
+    It refuses then, and says what else there is: a volume on this host would not be what was asked for.
+    """
+    return "azurefile" if os.environ.get(azure_account.PLATFORM) else DEFAULT_DRIVER
 
 
 def rebuild(config: Config) -> tuple[Path | None, list[Path], list[Path]]:

@@ -5,8 +5,20 @@ def test_ls_names_the_drivers_and_their_options(orlop):
     lines = orlop("driver", "ls").stdout.splitlines()
 
     assert lines[0].split() == ["DRIVER", "SCOPE", "OPTIONS"]
-    assert [line.split()[0] for line in lines[1:]] == ["local", "secret", "tmpfs"]
-    assert orlop("driver", "ls", "--format", "{{.Name}} {{.Scope}}").stdout.startswith("local local\n")
+    assert [line.split()[0] for line in lines[1:]] == [
+        "azurefile",
+        "cifs",
+        "local",
+        "nfs",
+        "rclone",
+        "s3",
+        "secret",
+        "sshfs",
+        "tmpfs",
+    ]
+    assert orlop("driver", "ls", "--format", "{{.Name}} {{.Scope}}").stdout.startswith(
+        "azurefile global\ncifs global\nlocal local\n"
+    )
 
 
 def test_inspect_gives_each_option_with_its_help(orlop):
@@ -21,4 +33,7 @@ def test_inspect_gives_each_option_with_its_help(orlop):
 def test_inspect_of_a_driver_that_is_not_there_says_which_there_are(orlop):
     refused = orlop("driver", "inspect", "nope", status=1)
 
-    assert refused.stderr == "orlop: no volume driver 'nope'; there are local, secret, tmpfs\n"
+    assert (
+        refused.stderr
+        == "orlop: no volume driver 'nope'; there are azurefile, cifs, local, nfs, rclone, s3, secret, sshfs, tmpfs\n"
+    )

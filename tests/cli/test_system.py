@@ -17,7 +17,9 @@ def test_info_tells_what_there_is(orlop, root):
     assert "Volumes: 2\nBy Driver: local 1, tmpfs 1\nBy Phase: ready 2, trashed 1\nAttached: 0\n" in page
     assert "Daemon: does not answer on /nowhere.sock ([Errno 2] No such file or directory)\n" in page
     assert found["ByPhase"] == {"ready": 2, "trashed": 1}
-    assert orlop("info", "-f", "{{.Drivers}}").stdout == "local, secret, tmpfs\n"
+    assert (
+        orlop("info", "-f", "{{.Drivers}}").stdout == "azurefile, cifs, local, nfs, rclone, s3, secret, sshfs, tmpfs\n"
+    )
 
 
 @pytest.mark.feature("V15")

@@ -25,7 +25,10 @@ def test_create_again_is_fine_and_with_other_options_an_error(orlop):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["-d", "nope"], "no volume driver 'nope'; there are local, secret, tmpfs"),
+        (
+            ["-d", "nope"],
+            "no volume driver 'nope'; there are azurefile, cifs, local, nfs, rclone, s3, secret, sshfs, tmpfs",
+        ),
         (["-d", "local", "-o", "driver=tmpfs"], "exclude each other"),
         (["-o", "szie=1m"], "did you mean 'size'?"),
         (["-o", "=1m"], "'=1m' is not KEY=VALUE"),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.azure_account import KEY
+from tests.journeys.test_cloudstor import SETTINGS, start_azure
 
 from orlop.cli.main import main
 from orlop.testing.engine import Engine
@@ -217,3 +219,32 @@ def test_it_is_installed_under_an_alias_and_upgraded_from_a_registry(
     assert shown["Config"]["Documentation"] == "version 2"
     assert "DEBUG=1" in shown["Settings"]["Env"]
     assert docker("run", "--rm", "-v", "data:/d", "shell", "cat", "/d/x").stdout == "kept\n"
+
+
+@pytest.mark.part("P7", "E1")
+def test_cloudstors_own_command_installs_it_for_an_account_on_azure(
+    engine: Engine, machine: Machine, built: Path, registry: Process
+) -> None:
+    azure, shares = start_azure(machine)
+    (machine.root / DATA).mkdir(exist_ok=True)
+    # The engine takes no root filesystem twice.
+    for plugin in engine.docker("plugin", "ls", "-q").stdout.split():
+        engine.docker("plugin", "rm", "-f", plugin)
+    engine.docker("plugin", "create", "localhost:5000/cloudstor:1", str(built))
+    engine.docker("plugin", "push", "localhost:5000/cloudstor:1")
+    engine.docker("plugin", "rm", "localhost:5000/cloudstor:1")
+    settings = [f"{name}={value}" for name, value in SETTINGS.items()]
+
+    engine.docker("plugin", "install", "--alias", "cloudstor:azure", "--grant-all-permissions",
+                  "localhost:5000/cloudstor:1", *settings, "DEBUG=1")  # fmt: skip
+    listed = engine.docker("plugin", "ls", "--format", "{{.Name}} {{.Enabled}}").stdout
+    engine.docker("volume", "create", "-d", "cloudstor:azure", "-o", "share=sharedvol", "sharedvol1")
+    made = [share.name for share in shares.iterdir()]
+    engine.docker("volume", "rm", "sharedvol1")
+
+    assert "cloudstor:azure true\n" in listed
+    assert made == ["sharedvol"]
+    assert list(shares.iterdir()) == []
+    assert KEY not in engine.log.read_text()
+    engine.docker("plugin", "rm", "-f", "cloudstor:azure")
+    azure.terminate()

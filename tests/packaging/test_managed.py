@@ -59,9 +59,16 @@ def test_it_holds_no_tests_no_other_pythons_bytecode_and_nothing_for_developers(
 def test_only_settings_can_be_set(built: Path) -> None:
     config = json.loads((built / "config.json").read_text())
 
-    assert {entry["name"] for entry in config["env"] if entry.get("settable")} == {"DEBUG", "ORLOP_TRASH"}
+    assert {entry["name"] for entry in config["env"] if entry.get("settable")} == {
+        "AZURE_STORAGE_ACCOUNT",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_ENDPOINT",
+        "CLOUD_PLATFORM",
+        "DEBUG",
+        "ORLOP_TRASH",
+    }
     assert [mount["name"] for mount in config["mounts"] if mount["settable"]] == ["data"]
-    assert config["network"] == {"type": "none"}
+    assert config["network"] == {"type": "host"}
     assert config["pidhost"] is True
 
 

@@ -75,6 +75,9 @@ def _log_to_stderr(format_: str, *, debug: bool) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonLines() if format_ == "json" else text)
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
+    if not debug:
+        # Azure's SDK finds every request worth twenty lines.
+        logging.getLogger("azure").setLevel(logging.WARNING)
 
 
 def _tell_systemd() -> None:

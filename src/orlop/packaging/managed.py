@@ -19,6 +19,10 @@ _ROOT, _RUN, _MOUNTS = "/var/lib/orlop", "/run/orlop", "/mnt/orlop"
 _SETTINGS = {
     "ORLOP_TRASH": "How long a removed volume can be restored, such as 7d (24h)",
     "DEBUG": "1 to log more",
+    "CLOUD_PLATFORM": "AZURE to keep volumes on Azure file shares where no driver is named (local)",
+    "AZURE_STORAGE_ACCOUNT": "The storage account of Azure file shares",
+    "AZURE_STORAGE_ACCOUNT_KEY": f"Its key, or file:PATH with a path below {_ROOT}, which is the mount data",
+    "AZURE_STORAGE_ENDPOINT": "Its endpoint, for another cloud than the public one (core.windows.net)",
 }
 _CAPABILITIES = (
     "CAP_SYS_ADMIN",  # mounts, loop devices
@@ -37,7 +41,8 @@ def config(python: str) -> Mapping[str, object]:
         "interface": {"types": ["docker.volumedriver/1.0"], "socket": "orlop.sock"},
         "entrypoint": [python, "-m", "orlop", "serve", "--root", _ROOT, "--run", _RUN, "--mounts", _MOUNTS],
         "workdir": "/",
-        "network": {"type": "none"},
+        # Remote volumes: the kernel connects from the network of whoever mounts.
+        "network": {"type": "host"},
         # Users of a volume are looked for in the namespaces of every process.
         "pidhost": True,
         "propagatedMount": _MOUNTS,

@@ -20,7 +20,7 @@ import pytest
 
 from orlop.errors import Invalid, OrlopError
 from orlop.mount import Mount
-from orlop.volumes.driver import Volume, VolumeDriver
+from orlop.volumes.driver import Listed, Volume, VolumeDriver
 
 
 class VolumeDriverContract:
@@ -111,6 +111,21 @@ class VolumeDriverContract:
         twin = replace(volume, labels={"seen": "later"})
 
         assert list(driver.attach(twin)) == list(driver.attach(volume))
+
+
+class ListedDriverContract(VolumeDriverContract):
+    """The same, for a driver that is `orlop.volumes.driver.Listed`."""
+
+    def test_what_it_lists_is_what_was_created(self, driver: VolumeDriver, volume: Volume) -> None:
+        """With the definition as it was given; a removed one is listed no more."""
+        assert isinstance(driver, Listed)
+        volume = replace(volume, labels={"team": "Größe ☃\n"}, created="2026-01-02T03:04:05Z")
+        driver.create(volume)
+        (found,) = [each for each in driver.found() if each.name == volume.name]
+        driver.remove(volume)
+
+        assert (found.options, found.labels, found.created) == (volume.options, volume.labels, volume.created)
+        assert volume.name not in [each.name for each in driver.found()]
 
 
 def _attached(driver: VolumeDriver, volume: Volume) -> bool:

@@ -4,9 +4,10 @@ Its callers hold the volume's lock.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from orlop.errors import Conflict, InUse, NotFound, OrlopError
+from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError
 from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
 from orlop.volumes.driver import Resizable, VolumeDriver
@@ -118,7 +119,7 @@ class Attachments:
         mounts = self.driver(row.driver).attach(volume(row))
         self._host.step("mount: attached")
         self.mounter.heal(mounts, self.path(row))
-        self.resize(row)  # a growth that a crash interrupted
+        self._finish_growth(row)
 
     def _give_up(self, row: Row, holder: Holder, *, before: bool) -> None:
         """``row`` could not be mounted for ``holder``; others who have it since ``before`` keep what they have."""
@@ -127,6 +128,11 @@ class Attachments:
             return
         with self._state.change(durable=False) as change:
             change.release(row.key, holder)
+
+    def _finish_growth(self, row: Row) -> None:
+        """Go on with a growth that a crash interrupted; storage that another host made larger is fine."""
+        with suppress(Invalid):
+            self.resize(row)
 
     def _is_held_besides(self, row: Row, holder: Holder) -> bool:
         """Whether anybody holds ``row`` but ``holder``, once."""

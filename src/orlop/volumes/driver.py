@@ -12,7 +12,7 @@ driver, and promises in return:
 How to write one: docs/adding-a-driver.md. What proves it: `orlop.testing.drivers.VolumeDriverContract`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -29,7 +29,7 @@ class Volume:
     ``key`` names its storage: unique on this host among all volumes, those in the trash included. It is the name,
     unless a removed volume of that name can still be restored (then ``name~2``, ...). Local drivers store under
     ``key``, so that a new volume never meets old data; global drivers use ``name``, so that all hosts find the same
-    thing.
+    thing. ``created`` is the time at which it was asked for (RFC 3339), empty where nobody knows.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Volume:
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
+    created: str = ""
 
     def __post_init__(self) -> None:
         """The key is the name where nothing else is said."""
@@ -64,7 +65,10 @@ class VolumeDriver(Protocol):
         """
 
     def remove(self, volume: Volume) -> None:
-        """Delete the storage for good; nothing there is fine, half of it is fine."""
+        """Delete the storage for good; nothing there is fine, half of it is fine.
+
+        A global driver deletes only what was made for this very volume, by whichever host.
+        """
 
     def attach(self, volume: Volume) -> Sequence[Mount]:
         """Prepare for use on this host and say what to mount. Again is fine."""
@@ -90,3 +94,17 @@ class Measured(Protocol):
 
     def usage(self, volume: Volume, mountpoint: Path | None) -> int:
         """Bytes of this host's storage that the volume occupies now."""
+
+
+@runtime_checkable
+class Listed(Protocol):
+    """A global driver whose backend knows which volumes there are, so that every host can show them all."""
+
+    def found(self) -> Iterable[Volume]:
+        """Every volume that any host has made here, with the options, labels and time of its creation.
+
+        What is there is asked anew each time; what others keep in the same place is left out, and so is a definition
+        that makes no sense. None at all where the driver is not set up on this host. Bounded in time. Raises
+        `Unavailable` if the backend does not answer, before or in the middle: what was yielded until then is true,
+        and nothing can be said about the rest.
+        """

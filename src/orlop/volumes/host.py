@@ -39,4 +39,4 @@ def noted(
 
 def volume(row: Row) -> Volume:
     """``row`` as drivers see it."""
-    return Volume(row.name, row.driver, row.options, row.labels, row.key)
+    return Volume(row.name, row.driver, row.options, row.labels, row.key, row.created)

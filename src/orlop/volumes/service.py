@@ -44,8 +44,10 @@ class VolumeService:
         locks: Locks,
         host: Host,
         mounts: Path | None = None,
+        default_driver: str = DEFAULT_DRIVER,
     ):
         """``root`` holds ``volumes/``, what drivers store, and ``mounts/``, where they are mounted if not elsewhere."""
+        self._default_driver = default_driver
         self.state, self.drivers, self.host, self._locks = state, drivers, host, locks
         self.folder = root / "volumes"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,7 @@ class VolumeService:
         what the driver raises; then nothing has changed.
         """
         volume_name(name)
-        driver, options = _choose_driver(options)
+        driver, options = _choose_driver(options, self._default_driver)
         refuse_unknown(options, self.driver(driver).options(), driver)
         with self._locks.hold(name):
             existing = self.state.live(name)
@@ -108,7 +110,9 @@ class VolumeService:
                 _refuse_difference(existing, driver, options)
                 return existing
             if existing is not None:  # half made by somebody who was never told that it exists
-                self._delete(existing)
+                self._discard(existing)
+            for removed in self._half_removed(name):
+                self._delete(removed)
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
             taken = lambda key: (self.folder / key).exists()  # noqa: E731
@@ -157,11 +161,21 @@ class VolumeService:
             return new
 
     def remove(self, name: str) -> None:
-        """Take the volume away; until the grace is over `restore` brings it back. Raises `InUse`, naming the users."""
+        """Take the volume away; until the grace is over `restore` brings it back. Raises `InUse`, naming the users.
+
+        A volume that all hosts share goes at once: no other host knows of this one's trash, and would use meanwhile
+        what is deleted when the grace is over.
+        """
         with self._locked(name) as row:
             self._refuse_use(row)
             self.attachments.take_down(row)
             self.host.step("remove: detached")
+            if self._is_shared(row):
+                with self._noted("remove", row) as change:
+                    change.replace(replace(row, phase="removing", removed=self.host.now()))
+                self.host.step("remove: recorded")
+                self._delete_or_keep(row)
+                return
             with self._noted("remove", row) as change:
                 change.replace(replace(row, phase="trashed", removed=self.host.now()))
             self.host.step("remove: recorded")
@@ -233,25 +247,52 @@ class VolumeService:
 
     def _undo(self, row: Row) -> None:
         try:
-            self._delete(row)
+            self._discard(row)
         except OrlopError as error:
             # The row stays, invisible; reconciling goes on with it.
             _log.warning("volume %r is half made: %s", row.name, error)
 
+    def _discard(self, row: Row) -> None:
+        """Take back what was never acknowledged."""
+        if self._is_shared(row):
+            # Another host may have made the storage, and may use it: only this one's wish for it is undone.
+            self._forget(row)
+        else:
+            self._delete(row)
+
+    def _delete_or_keep(self, row: Row) -> None:
+        try:
+            self._delete(row)
+        except OrlopError:
+            with self.state.change() as change:
+                change.replace(row)
+            raise
+
+    def _half_removed(self, name: str) -> list[Row]:
+        """Volumes of all hosts whose removal was interrupted: done later, it would meet the new one of that name."""
+        found = (row for row in self.state.unfinished() if row.phase == "removing" and row.name == name)
+        return [row for row in found if self._is_shared(row)]
+
     def _delete(self, row: Row) -> None:
         self.driver(row.driver).remove(volume(row))
+        self._forget(row)
+
+    def _forget(self, row: Row) -> None:
         definitions.delete(self.folder, row.key)
         self.host.step("delete: removed")
         with self.state.change() as change:
             change.delete(row.key)
 
+    def _is_shared(self, row: Row) -> bool:
+        return self.driver(row.driver).scope == "global"
+
     def _noted(self, action: str, row: Row, details: Mapping[str, str] | None = None) -> AbstractContextManager[Change]:
         return noted(self.state, self.host, action, row, details)
 
 
-def _choose_driver(options: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _choose_driver(options: Mapping[str, str], default: str) -> tuple[str, dict[str, str]]:
     rest = dict(options)
-    return rest.pop(DRIVER_OPTION, DEFAULT_DRIVER), rest
+    return rest.pop(DRIVER_OPTION, default), rest
 
 
 def _refuse_difference(row: Row, driver: str, options: Mapping[str, str]) -> None:
