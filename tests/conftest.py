@@ -14,6 +14,7 @@ from orlop.volumes.host import Host
 from orlop.volumes.local import LocalDriver
 from orlop.volumes.memory import TmpfsDriver
 from orlop.volumes.service import VolumeService
+from orlop.volumes.vault import Vault
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,7 +50,8 @@ def reopened(tmp_path: Path, clock: Clock, mounter: PaperMounter) -> Callable[..
     def open_service(step: Callable[[str], object] = str, boot: str = "boot-1", **more: VolumeDriver) -> VolumeService:
         drivers = {"local": LocalDriver(tmp_path / "volumes"), "tmpfs": TmpfsDriver(), **more}
         state, locks = State(tmp_path / "state.db"), Locks(tmp_path / "locks", patience=5)
-        return VolumeService(tmp_path, state, mounter, drivers, locks, Host(boot, clock, step))
+        vault = Vault(tmp_path / "vault", tmp_path / "vault.key", step)
+        return VolumeService(tmp_path, state, mounter, drivers, locks, Host(boot, clock, step), vault)
 
     return open_service
 

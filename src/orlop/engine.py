@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from inspect import signature
 from pathlib import Path
 
 from orlop.errors import Corrupt
@@ -12,16 +13,20 @@ from orlop.kernel.locks import Locks
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.programs import Programs
 from orlop.state import State
-from orlop.volumes import reconcile
+from orlop.volumes import reconcile, references
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
 from orlop.volumes.local import LocalDriver
 from orlop.volumes.memory import TmpfsDriver
 from orlop.volumes.secret import SecretDriver
 from orlop.volumes.service import VolumeService
+from orlop.volumes.vault import Vault
 
 DRIVERS = "orlop.volume_drivers"
-"""The entry point group of drivers from other packages: a callable that takes a folder of the driver's own."""
+"""The entry point group of drivers from other packages: a callable that takes a folder of the driver's own.
+
+One that has a parameter ``resolve`` is given an `orlop.volumes.references.Resolve` by that name.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Config:
     patience: float = 100.0
     mounts: Path | None = None
     """Where volumes are mounted; None means below the root."""
+    key_file: Path | None = None
+    """The key of the secrets in the vault; None means below the root, beside the vault."""
     boot: str = ""
     """The boot id; empty means the kernel's."""
     step: Callable[[str], object] = str
@@ -55,18 +62,32 @@ def volumes(config: Config) -> VolumeService:
     host = Host(config.boot or processes.boot_id(), time.time, config.step, config.hold_grace, config.trash_grace)
     state, locks = State(config.state_file), Locks(config.root / "locks", config.patience)
     mounter = KernelMounter(Programs(config.run / "programs"))
-    return VolumeService(config.root, state, mounter, drivers(config), locks, host, config.mounts)
+    return VolumeService(config.root, state, mounter, drivers(config), locks, host, vault(config), config.mounts)
+
+
+def vault(config: Config) -> Vault:
+    """The secrets that are kept here; nothing is made before the first."""
+    return Vault(config.root / "vault", config.key_file or config.root / "vault.key", config.step)
 
 
 def drivers(config: Config) -> Mapping[str, VolumeDriver]:
     """Every volume driver there is, ours and those of other packages, by name; ours win."""
+    resolve = references.resolver(vault(config))
     ours: dict[str, VolumeDriver] = {
-        "local": LocalDriver(config.root / "volumes"),
+        "local": LocalDriver(config.root / "volumes", resolve),
         "tmpfs": TmpfsDriver(),
-        "secret": SecretDriver(config.run / "secrets"),
+        "secret": SecretDriver(config.run / "secrets", resolve=resolve),
     }
-    foreign = {entry.name: entry.load()(config.root / "drivers" / entry.name) for entry in entry_points(group=DRIVERS)}
+    foreign = {
+        entry.name: _made(entry.load(), config.root / "drivers" / entry.name, resolve)
+        for entry in entry_points(group=DRIVERS)
+    }
     return {**foreign, **ours}
+
+
+def _made(driver: Callable[..., VolumeDriver], folder: Path, resolve: references.Resolve) -> VolumeDriver:
+    """Most drivers have no secrets, and need not know how these are found."""
+    return driver(folder, resolve=resolve) if "resolve" in signature(driver).parameters else driver(folder)
 
 
 def rebuild(config: Config) -> tuple[Path | None, list[Path], list[Path]]:

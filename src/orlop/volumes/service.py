@@ -7,7 +7,7 @@ kill the process: whatever was acknowledged is true afterwards, and everything e
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,9 +20,11 @@ from orlop.mount import Mounter
 from orlop.state import Change, Holder, Row, State
 from orlop.volumes import definitions
 from orlop.volumes.attachments import Attachments
-from orlop.volumes.driver import Measured, Resizable, VolumeDriver
+from orlop.volumes.driver import Measured, Resizable, Secretive, VolumeDriver
 from orlop.volumes.host import Host, noted, volume
 from orlop.volumes.options import refuse_unknown
+from orlop.volumes.seals import Seals
+from orlop.volumes.vault import Vault
 
 DEFAULT_DRIVER = "local"
 DRIVER_OPTION = "driver"
@@ -43,13 +45,18 @@ class VolumeService:
         drivers: Mapping[str, VolumeDriver],
         locks: Locks,
         host: Host,
+        vault: Vault,
         mounts: Path | None = None,
     ):
-        """``root`` holds ``volumes/``, what drivers store, and ``mounts/``, where they are mounted if not elsewhere."""
+        """``root`` holds ``volumes/``, what drivers store, and ``mounts/``, where they are mounted if not elsewhere.
+
+        ``vault`` keeps the secrets that are typed as options; ``drivers`` must find them there.
+        """
         self.state, self.drivers, self.host, self._locks = state, drivers, host, locks
         self.folder = root / "volumes"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.attachments = Attachments(state, mounter, drivers, host, mounts or root / "mounts")
+        self.seals = Seals(vault, locks, state, self.folder, host.step)
 
     # looking
 
@@ -105,15 +112,16 @@ class VolumeService:
             if existing is not None and existing.phase == "ready":
                 if not exist_ok:
                     raise Conflict(f"a volume {name!r} exists already; choose another name")
-                _refuse_difference(existing, driver, options)
+                self._refuse_difference(existing, driver, options)
                 return existing
             if existing is not None:  # half made by somebody who was never told that it exists
                 self._delete(existing)
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
             taken = lambda key: (self.folder / key).exists()  # noqa: E731
-            with self.state.change(durable=self.driver(driver).scope == "global") as change:
-                row = change.insert(Row("", name, driver, options, labels or {}, created), taken)
+            with self.seals.sealed(name, options, self._secrets(driver)) as sealed:
+                with self.state.change(durable=self.driver(driver).scope == "global") as change:
+                    row = change.insert(Row("", name, driver, sealed, labels or {}, created), taken)
             return self.finish(row)
 
     def finish(self, row: Row) -> Row:
@@ -231,6 +239,23 @@ class VolumeService:
         if users:
             raise InUse(f"volume {row.name!r} is in use by {', '.join(users)}; stop that first")
 
+    def _secrets(self, driver: str) -> Collection[str]:
+        found = self.driver(driver)
+        return found.secrets() if isinstance(found, Secretive) else ()
+
+    def _refuse_difference(self, row: Row, driver: str, options: Mapping[str, str]) -> None:
+        if row.driver != driver:
+            raise Conflict(f"volume {row.name!r} exists with driver {row.driver!r}")
+        secrets = self._secrets(driver)
+        for option in {**row.options, **options}:
+            has, asked = row.options.get(option), options.get(option)
+            if option in secrets:
+                if not self.seals.same(has, asked):
+                    raise Conflict(f"volume {row.name!r} exists with another secret in option {option!r}")
+            elif has != asked:
+                has = row.options.get(option, "none")
+                raise Conflict(f"volume {row.name!r} exists with option {option!r} {has!r}; see 'orlop volume update'")
+
     def _undo(self, row: Row) -> None:
         try:
             self._delete(row)
@@ -242,7 +267,7 @@ class VolumeService:
         self.driver(row.driver).remove(volume(row))
         definitions.delete(self.folder, row.key)
         self.host.step("delete: removed")
-        with self.state.change() as change:
+        with self.seals.released(row.options), self.state.change() as change:
             change.delete(row.key)
 
     def _noted(self, action: str, row: Row, details: Mapping[str, str] | None = None) -> AbstractContextManager[Change]:
@@ -252,12 +277,3 @@ class VolumeService:
 def _choose_driver(options: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     rest = dict(options)
     return rest.pop(DRIVER_OPTION, DEFAULT_DRIVER), rest
-
-
-def _refuse_difference(row: Row, driver: str, options: Mapping[str, str]) -> None:
-    if row.driver != driver:
-        raise Conflict(f"volume {row.name!r} exists with driver {row.driver!r}")
-    for option in {**row.options, **options}:
-        if row.options.get(option) != options.get(option):
-            has = row.options.get(option, "none")
-            raise Conflict(f"volume {row.name!r} exists with option {option!r} {has!r}; see 'orlop volume update'")
