@@ -83,7 +83,6 @@ def files_with(folder: Path, text: str) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes())
 
 
-@pytest.mark.part("D12")
 def test_it_is_recorded_nowhere_and_reaches_the_mount(
     service: VolumeService, mounter: PaperMounter, vault: Vault, tmp_path: Path
 ) -> None:

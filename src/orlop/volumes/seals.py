@@ -18,7 +18,7 @@ from orlop.volumes import definitions, references
 from orlop.volumes.vault import Vault
 
 _SEALED = re.compile(r"[^~]+~[^~]+~[0-9a-f]{16}")
-_LOCK = "~seals"
+_LOCK = "~sealed secrets"
 """No volume is called that."""
 
 
