@@ -7,7 +7,7 @@ to no volume is what a crash left, and may be deleted.
 import hmac
 import re
 import secrets as chance
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,16 +40,16 @@ class Seals:
         if not typed:
             yield dict(options)
             return
-        contents = {_name(volume, option): (option, _bytes(option, text)) for option, text in typed.items()}
+        names = {option: _name(volume, option) for option in typed}
         # Nobody must see a sealed secret whose volume is not recorded yet.
         with self._locks.hold(_LOCK):
             try:
-                for name, (_, content) in contents.items():
-                    self.vault.put(name, content)
+                for option, text in typed.items():
+                    self.vault.put(names[option], _bytes(text))
                 self._step("create: sealed")
-                yield {**options, **{option: f"secret:{name}" for name, (option, _) in contents.items()}}
+                yield {**options, **{option: f"secret:{name}" for option, name in names.items()}}
             except BaseException:
-                self._delete(contents)
+                self._delete(names.values())
                 raise
 
     def same(self, recorded: str | None, given: str | None) -> bool:
@@ -60,7 +60,7 @@ class Seals:
             content = self.vault.get(_named(recorded))
         except NotFound:
             return False
-        return hmac.compare_digest(content, given.encode(errors="surrogateescape"))
+        return hmac.compare_digest(content, _bytes(given))
 
     @contextmanager
     def released(self, options: Mapping[str, str]) -> Iterator[None]:
@@ -97,7 +97,7 @@ class Seals:
         owned = {name for row in rows if row for name in references.named(row.options)}
         return [name for name in found if name not in owned]
 
-    def _delete(self, names: Collection[str]) -> None:
+    def _delete(self, names: Iterable[str]) -> None:
         for name in names:
             self.vault.delete(name)
 
@@ -126,8 +126,8 @@ def _name(volume: str, option: str) -> str:
     return f"{volume[:100]}~{plain[:50]}~{chance.token_hex(8)}"
 
 
-def _bytes(option: str, text: str) -> bytes:
+def _bytes(text: str) -> bytes:
     try:
         return text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:
-        raise Invalid(f"option {option!r} holds characters that are none") from None
+    except UnicodeEncodeError:  # whose message would show a part of it
+        raise Invalid("a secret among the options holds characters that are none") from None

@@ -101,8 +101,9 @@ class VolumeService:
     ) -> Row:
         """Make the volume ``name``; one that is there already with the same options is fine (if ``exist_ok``).
 
-        The option ``driver`` chooses the driver. Raises `Conflict` if it exists with other options, `Invalid`, or
-        what the driver raises; then nothing has changed.
+        The option ``driver`` chooses the driver. What is typed where that expects a secret is kept in the vault, and
+        recorded by name. Raises `Conflict` if it exists with other options, `Invalid`, or what the driver raises; then
+        nothing has changed.
         """
         volume_name(name)
         driver, options = _choose_driver(options)
