@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -306,14 +306,19 @@ def test_nothing_is_swept_while_a_definition_cannot_be_read(
     assert len(service.seals.sweep()) == 1
 
 
-def test_a_sweep_beside_creations_takes_nothing_from_them(service: VolumeService, vault: Vault) -> None:
-    names = [f"v{number}" for number in range(30)]
+@pytest.mark.parametrize("moment", ["create: sealed", "delete: forgotten"])
+def test_a_look_waits_while_a_secret_and_its_volume_come_or_go(reopened: Reopen, nas: Nas, moment: str) -> None:
+    looks: list[Future[list[str]]] = []
 
-    with ThreadPoolExecutor(4) as pool:
-        made = [pool.submit(service.create, name, NAS) for name in names]
-        swept = [name for _ in range(30) for name in service.seals.sweep()]
-        for each in made:
-            each.result()
+    def step(name: str) -> None:
+        if name == moment:
+            looks.append(pool.submit(other.seals.orphans))
+            wait(looks, timeout=0.3)
 
-    assert swept == []
-    assert len(vault.names()) == len(names)
+    service, other = reopened(step, nas=nas), reopened(nas=nas)
+    with ThreadPoolExecutor(1) as pool:
+        service.create("data", NAS)
+        service.remove("data")
+        service.purge(service.state.unfinished()[0])
+
+    assert [look.result() for look in looks] == [[]]
