@@ -1,6 +1,6 @@
 """Parts that many tests need: an engine's service on paper, and the rule that nothing may be left behind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,16 +44,21 @@ def mounter() -> PaperMounter:
 
 
 @pytest.fixture
-def reopened(tmp_path: Path, clock: Clock, mounter: PaperMounter) -> Callable[..., VolumeService]:
+def reopened(tmp_path: Path, clock: Clock, mounter: PaperMounter) -> Iterator[Callable[..., VolumeService]]:
     """The service on ``tmp_path``, as a new process opens it; the test may add a step, a boot id, a driver."""
+
+    opened: list[State] = []
 
     def open_service(step: Callable[[str], object] = str, boot: str = "boot-1", **more: VolumeDriver) -> VolumeService:
         drivers = {"local": LocalDriver(tmp_path / "volumes"), "tmpfs": TmpfsDriver(), **more}
         state, locks = State(tmp_path / "state.db"), Locks(tmp_path / "locks", patience=5)
+        opened.append(state)
         vault = Vault(tmp_path / "vault", tmp_path / "vault.key", step)
         return VolumeService(tmp_path, state, mounter, drivers, locks, Host(boot, clock, step), vault)
 
-    return open_service
+    yield open_service
+    for state in opened:
+        state.close()
 
 
 @pytest.fixture

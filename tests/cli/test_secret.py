@@ -31,6 +31,7 @@ def test_create_takes_a_file_or_standard_input_and_prints_the_name(orlop, root, 
 
     assert [done.stdout for done in created] == ["one\n", "two\n", "three\n"]
     assert orlop("secret", "ls", "-q").stdout == "one\nthree\ntwo\n"
+    assert [oct(path.stat().st_mode & 0o777) for path in (root, root / "vault")] == ["0o711", "0o700"]
     assert {path.stat().st_mode & 0o777 for path in (root / "vault").iterdir()} == {0o600}
     assert [path for path in root.rglob("*") if path.is_file() and CONTENT.encode() in path.read_bytes()] == []
 

@@ -40,7 +40,7 @@ def create(config: engine.Config, name: str, file: IO[bytes], replace: bool) -> 
     content = file.read(LIMIT + 1)
     if not content:
         raise Invalid(f"secret {name!r} would be empty; nothing was done")
-    engine.vault(config).put(name, content, replace=replace)
+    engine.volumes(config).seals.vault.put(name, content, replace=replace)
     click.echo(name)
 
 
