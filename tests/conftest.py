@@ -1,6 +1,6 @@
 """Parts that many tests need: an engine's service on paper, and the rule that nothing may be left behind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from orlop.volumes.host import Host
 from orlop.volumes.local import LocalDriver
 from orlop.volumes.memory import TmpfsDriver
 from orlop.volumes.service import VolumeService
+from orlop.volumes.vault import Vault
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,15 +46,21 @@ def mounter() -> PaperMounter:
 
 
 @pytest.fixture
-def reopened(tmp_path: Path, clock: Clock, mounter: PaperMounter) -> Callable[..., VolumeService]:
+def reopened(tmp_path: Path, clock: Clock, mounter: PaperMounter) -> Iterator[Callable[..., VolumeService]]:
     """The service on ``tmp_path``, as a new process opens it; the test may add a step, a boot id, a driver."""
+
+    opened: list[State] = []
 
     def open_service(step: Callable[[str], object] = str, boot: str = "boot-1", **more: VolumeDriver) -> VolumeService:
         drivers = {"local": LocalDriver(tmp_path / "volumes"), "tmpfs": TmpfsDriver(), **more}
         state, locks = State(tmp_path / "state.db"), Locks(tmp_path / "locks", patience=5)
-        return VolumeService(tmp_path, state, mounter, drivers, locks, Host(boot, clock, step))
+        opened.append(state)
+        vault = Vault(tmp_path / "vault", tmp_path / "vault.key", step)
+        return VolumeService(tmp_path, state, mounter, drivers, locks, Host(boot, clock, step), vault)
 
-    return open_service
+    yield open_service
+    for state in opened:
+        state.close()
 
 
 @pytest.fixture

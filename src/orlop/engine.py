@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from inspect import signature
 from pathlib import Path
 
 from orlop.errors import Corrupt
@@ -13,7 +14,7 @@ from orlop.kernel.locks import Locks
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.programs import Programs
 from orlop.state import State
-from orlop.volumes import azure_account, reconcile
+from orlop.volumes import azure_account, reconcile, references
 from orlop.volumes.azurefile import AzureFileDriver
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
@@ -23,9 +24,13 @@ from orlop.volumes.recipes import RECIPES
 from orlop.volumes.remote import RemoteDriver
 from orlop.volumes.secret import SecretDriver
 from orlop.volumes.service import DEFAULT_DRIVER, VolumeService
+from orlop.volumes.vault import Vault
 
 DRIVERS = "orlop.volume_drivers"
-"""The entry point group of drivers from other packages: a callable that takes a folder of the driver's own."""
+"""The entry point group of drivers from other packages: a callable that takes a folder of the driver's own.
+
+One that has a parameter ``resolve`` is given an `orlop.volumes.references.Resolve` by that name.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Config:
     patience: float = 100.0
     mounts: Path | None = None
     """Where volumes are mounted; None means below the root."""
+    key_file: Path | None = None
+    """The key of the secrets in the vault; None means below the root, beside the vault."""
     boot: str = ""
     """The boot id; empty means the kernel's."""
     step: Callable[[str], object] = str
@@ -59,19 +66,28 @@ def volumes(config: Config) -> VolumeService:
     host = Host(config.boot or processes.boot_id(), time.time, config.step, config.hold_grace, config.trash_grace)
     state, locks = State(config.state_file), Locks(config.root / "locks", config.patience)
     mounter, found, default = KernelMounter(Programs(config.run / "programs")), drivers(config), default_driver()
-    return VolumeService(config.root, state, mounter, found, locks, host, config.mounts, default)
+    return VolumeService(config.root, state, mounter, found, locks, host, vault(config), config.mounts, default)
+
+
+def vault(config: Config) -> Vault:
+    """The secrets that are kept here; nothing is made before the first."""
+    return Vault(config.root / "vault", config.key_file or config.root / "vault.key", config.step)
 
 
 def drivers(config: Config) -> Mapping[str, VolumeDriver]:
     """Every volume driver there is, ours and those of other packages, by name; ours win."""
+    resolve = references.resolver(vault(config))
     ours: dict[str, VolumeDriver] = {
-        "local": LocalDriver(config.root / "volumes"),
+        "local": LocalDriver(config.root / "volumes", resolve),
         "tmpfs": TmpfsDriver(),
-        "secret": SecretDriver(config.run / "secrets"),
-        **{name: RemoteDriver(recipe, config.root / "drivers" / name) for name, recipe in RECIPES.items()},
+        "secret": SecretDriver(config.run / "secrets", resolve=resolve),
+        **{name: RemoteDriver(recipe, config.root / "drivers" / name, resolve) for name, recipe in RECIPES.items()},
         "azurefile": AzureFileDriver({name: os.environ.get(name, "") for name in azure_account.SETTINGS}),
     }
-    foreign = {entry.name: entry.load()(config.root / "drivers" / entry.name) for entry in entry_points(group=DRIVERS)}
+    foreign = {
+        entry.name: _made(entry.load(), config.root / "drivers" / entry.name, resolve)
+        for entry in entry_points(group=DRIVERS)
+    }
     return {**foreign, **ours}
 
 
@@ -81,6 +97,11 @@ def default_driver() -> str:
     It refuses then, and says what else there is: a volume on this host would not be what was asked for.
     """
     return "azurefile" if os.environ.get(azure_account.PLATFORM) else DEFAULT_DRIVER
+
+
+def _made(driver: Callable[..., VolumeDriver], folder: Path, resolve: references.Resolve) -> VolumeDriver:
+    """Most drivers have no secrets, and need not know how these are found."""
+    return driver(folder, resolve=resolve) if "resolve" in signature(driver).parameters else driver(folder)
 
 
 def rebuild(config: Config) -> tuple[Path | None, list[Path], list[Path]]:

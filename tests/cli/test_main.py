@@ -7,7 +7,7 @@ import time
 def test_help_names_every_command(orlop):
     page = orlop("--help").stdout
 
-    for command in ("completion", "driver", "info", "serve", "system", "volume"):
+    for command in ("completion", "driver", "info", "secret", "serve", "system", "volume"):
         assert f"\n  {command} " in page
 
 

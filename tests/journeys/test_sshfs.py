@@ -2,13 +2,14 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.journeys.lab import Lab
-from tests.journeys.sshd import Sshd
+from tests.journeys.sshd import PASSWORD, Sshd
 
 from orlop.kernel import processes
 
@@ -29,7 +30,11 @@ def volume(lab: Lab, sshd: Sshd) -> Iterator[str]:
     lab.sh(f"docker volume create -d orlop -o driver=sshfs -o sshcmd=test@node2:/home/test -o key=file:{sshd.key} v1")
     yield "v1"
     lab.sh("docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm")
-    lab.eventually(lambda: not serving(lab), 20)
+    try:
+        lab.eventually(lambda: not serving(lab), 20)
+    except AssertionError:
+        print(lab.out("ps -ef; cat /proc/mounts | grep ssh"))
+        raise
 
 
 def serving(lab: Lab) -> list[int]:
@@ -52,6 +57,40 @@ def test_what_a_container_writes_is_on_the_server_and_stays_there_after_rm(lab: 
     lab.sh("docker volume rm v1")
     assert (sshd.inside / "d/file").read_text() == "text\n"
     assert not serving(lab)
+
+
+def test_dockers_example_works_as_it_is_shown_and_its_password_is_nowhere(lab: Lab, sshd: Sshd) -> None:
+    lab.sh("docker volume create --driver orlop -o driver=sshfs \\\n  -o sshcmd=test@node2:/home/test \\\n  "
+           f"-o password={PASSWORD} \\\n  sshvolume")  # fmt: skip
+    lab.sh(
+        "docker run -d --name sshfs-container --volume-driver orlop --mount src=sshvolume,target=/app,"
+        f"volume-opt=driver=sshfs,volume-opt=sshcmd=test@node2:/home/test,volume-opt=password={PASSWORD} nginx:latest"
+    )
+    lab.sh(
+        "docker exec sshfs-container touch /app/by-mount && docker run --rm -v sshvolume:/s ubuntu touch /s/by-volume"
+    )
+
+    assert (sshd.inside / "by-mount").exists()
+    assert (sshd.inside / "by-volume").exists()
+    # Docker shows what was typed; nothing of orlop's does.
+    python = f"{sys.executable} -m orlop"
+    said = lab.out(
+        f"{python} volume inspect sshvolume --root {lab.root}; cat /proc/*/cmdline /proc/*/environ | tr '\\0' ' '"
+    )
+    kept = subprocess.run(["grep", "-rl", PASSWORD, lab.root, lab.log, lab.inside("/run/orlop")], capture_output=True)
+    assert "secret:" in said
+    assert PASSWORD not in said
+    assert kept.stdout == b""
+    assert kept.returncode == 1
+
+
+def test_a_wrong_password_is_refused_at_once_and_not_shown(lab: Lab, sshd: Sshd) -> None:
+    lab.sh("docker volume create -d orlop -o driver=sshfs -o sshcmd=test@node2:/home/test -o password=wrong-one v1")
+
+    said = lab.refused("docker run --rm -v v1:/app ubuntu true", timeout=60)
+
+    assert "Permission denied" in said or "reset by peer" in said
+    assert "wrong-one" not in said + lab.log.read_text()
 
 
 def test_a_server_that_went_away_is_an_error_and_one_that_came_back_is_used(lab: Lab, sshd: Sshd, volume: str) -> None:

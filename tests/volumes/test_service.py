@@ -335,9 +335,9 @@ def test_two_places_to_mount_are_refused_while_something_is_mounted_at_one(
     service: VolumeService, tmp_path: Path, mounter: PaperMounter
 ) -> None:
     def at(place: Path) -> VolumeService:
-        return VolumeService(
-            tmp_path, service.state, mounter, service.drivers, Locks(tmp_path / "locks"), service.host, place
-        )
+        locks = Locks(tmp_path / "locks")
+        vault = service.seals.vault
+        return VolumeService(tmp_path, service.state, mounter, service.drivers, locks, service.host, vault, place)
 
     service.create("data", {})
     service.mount("data", holder())

@@ -25,6 +25,7 @@ from orlop.volumes.host import Host
 from orlop.volumes.local import LocalDriver
 from orlop.volumes.reconcile import reconcile
 from orlop.volumes.service import VolumeService
+from orlop.volumes.vault import Vault
 
 NewHost = Callable[..., VolumeService]
 
@@ -41,7 +42,8 @@ def on_paper(
     drivers = {"azurefile": AzureFileDriver(told), "local": LocalDriver(root / "volumes")}
     state, locks = State(root / "state.db"), Locks(root / "locks", patience=5)
     about = Host("boot-1", now, step)
-    return VolumeService(root, state, PaperMounter(), drivers, locks, about, default_driver="azurefile")
+    vault = Vault(root / "vault", root / "vault.key")
+    return VolumeService(root, state, PaperMounter(), drivers, locks, about, vault, default_driver="azurefile")
 
 
 def _die_at(root: Path, told: dict[str, str], place: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orlop import engine
-from orlop.errors import Busy, Corrupt, InUse, NotFound
+from orlop.errors import Busy, Corrupt, InUse, NotFound, Unavailable
 from orlop.kernel import processes
 from orlop.volumes import definitions, reconcile
 from orlop.volumes.service import VolumeService
@@ -29,6 +29,7 @@ def problems(service: VolumeService) -> Iterator[Problem]:
             yield Problem(action.key, f"{action.why}; --repair can {action.verb} it")
     yield from _unlike_their_definitions(service)
     yield from _unknown_folders(service)
+    yield from _bad_secrets(service)
 
 
 def repair(config: engine.Config) -> Iterator[str]:
@@ -47,6 +48,7 @@ def repair(config: engine.Config) -> Iterator[str]:
         if (service.folder / row.key).is_dir() and row.key not in defined:
             definitions.write(service.folder, row)
             yield f"wrote the definition of {row.name} again"
+    yield from (f"deleted secret {name}, which no volume owns" for name in service.seals.sweep())
 
 
 def _is_routine(service: VolumeService, action: reconcile.Action) -> bool:
@@ -86,6 +88,19 @@ def _unknown_folders(service: VolumeService) -> Iterator[Problem]:
         if folder.is_dir() and service.state.by_key(folder.name) is None and folder.exists():
             what = "--repair takes it up" if folder.name in known else "it has no definition; move it away if unneeded"
             yield Problem(folder.name, f"folder '{folder}' belongs to no volume; {what}")
+
+
+def _bad_secrets(service: VolumeService) -> Iterator[Problem]:
+    orphans = service.seals.orphans()
+    for name in orphans:
+        yield Problem(name, "this secret was made for a volume that is not there; --repair deletes it")
+    for name in service.seals.vault.names():
+        try:
+            service.seals.vault.get(name)
+        except NotFound:
+            continue  # removed meanwhile
+        except (Corrupt, Unavailable) as error:
+            yield Problem(name, str(error))
 
 
 def _defined(service: VolumeService) -> set[str]:

@@ -9,7 +9,9 @@ import click
 from orlop import __version__
 from orlop.errors import OrlopError
 
-_COMMANDS = ("completion", "driver", "info", "install", "plugin", "serve", "system", "uninstall", "volume")
+_COMMANDS = (
+    "completion", "driver", "info", "install", "plugin", "secret", "serve", "system", "uninstall", "volume",
+)  # fmt: skip
 """Each is in the module of its name, which is imported when it is asked for: starting has to be quick."""
 _ELSEWHERE = {"info": "system", "uninstall": "install"}
 

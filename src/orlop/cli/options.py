@@ -41,18 +41,21 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
                   help="Folder in memory, for secrets.  [default: below /run/orlop]")  # fmt: skip
     @click.option("--mounts", type=FOLDER, default=None, envvar="ORLOP_MOUNTS",
                   help="Where volumes are mounted.  [default: below the root]")  # fmt: skip
+    @click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), default=None, envvar="ORLOP_KEY_FILE",
+                  help="Key of the secrets in the vault.  [default: vault.key below the root]")  # fmt: skip
     @click.option("--trash-grace", type=Duration(), default=_DEFAULT.trash_grace, envvar="ORLOP_TRASH",
                   help="How long a removed volume can be restored.  [default: 24h]")  # fmt: skip
     @click.option("--hold-grace", type=Duration(), default=_DEFAULT.hold_grace, envvar="ORLOP_HOLD_GRACE", hidden=True)
     @click.option("--boot-id", default="", envvar="ORLOP_BOOT_ID", hidden=True)
     @functools.wraps(command)
     def with_config(
-        root: Path, run: Path | None, mounts: Path | None, trash_grace: float, hold_grace: float, boot_id: str,
-        **rest: object,
+        root: Path, run: Path | None, mounts: Path | None, key_file: Path | None, trash_grace: float,
+        hold_grace: float, boot_id: str, **rest: object,
     ) -> object:  # fmt: skip
         root = root.resolve()
         run = run or Path("/run/orlop") / str(root).strip("/").replace("/", "-")
-        config = Config(root, run, trash_grace, hold_grace, mounts=mounts and mounts.resolve(), boot=boot_id)
+        mounts, key_file = mounts and mounts.resolve(), key_file and key_file.absolute()
+        config = Config(root, run, trash_grace, hold_grace, mounts=mounts, key_file=key_file, boot=boot_id)
         return command(config, **rest)
 
     return with_config

@@ -86,13 +86,13 @@ class Programs:
 
     def pid(self, target: Path) -> int | None:
         """The process that serves ``target``; None if there is none."""
-        child = self._children.get(target)
-        if child is not None and child.poll() is not None:
-            del self._children[target]
-        record = self._record(target)
-        if record is None or processes.start_time(record.pid) != record.started:
+        record, child = self._record(target), self._children.get(target)
+        if record is None:
             return None
-        return record.pid
+        if child is not None and child.pid == record.pid:
+            # A process with threads is a corpse before the last of them has gone; only its parent can tell.
+            return child.pid if child.poll() is None else None
+        return record.pid if processes.start_time(record.pid) == record.started else None
 
     def died(self) -> Iterator[Path]:
         """The mount points whose program has ended although nobody took the mount away."""
@@ -134,9 +134,7 @@ class Programs:
 
     def forget(self, target: Path) -> None:
         """No program serves ``target`` any more; none is fine."""
-        child = self._children.pop(target, None)
-        if child is not None:
-            child.poll()  # no corpse is left
+        self._children.pop(target, None)
         record = self._record(target)
         for secret in record.secrets if record else ():
             Path(secret).unlink(missing_ok=True)

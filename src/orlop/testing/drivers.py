@@ -20,7 +20,7 @@ import pytest
 
 from orlop.errors import Invalid, OrlopError
 from orlop.mount import Mount
-from orlop.volumes.driver import Listed, Volume, VolumeDriver
+from orlop.volumes.driver import Listed, Secretive, Volume, VolumeDriver
 
 
 class VolumeDriverContract:
@@ -46,6 +46,10 @@ class VolumeDriverContract:
 
         assert all(text and "\n" not in text for text in helps.values())
         assert set(self.options) <= set(helps) or "*" in helps
+
+    def test_what_it_says_is_a_secret_is_one_of_its_options(self, driver: VolumeDriver) -> None:
+        """What people type there is kept in the vault."""
+        assert not isinstance(driver, Secretive) or set(driver.secrets()) <= set(driver.options())
 
     def test_creating_again_is_fine(self, driver: VolumeDriver, volume: Volume) -> None:
         """After a crash the service calls ``create`` once more."""

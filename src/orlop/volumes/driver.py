@@ -12,7 +12,7 @@ driver, and promises in return:
 How to write one: docs/adding-a-driver.md. What proves it: `orlop.testing.drivers.VolumeDriverContract`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -86,6 +86,18 @@ class Resizable(Protocol):
 
         Again is fine. Raises `Invalid` where it would have to shrink.
         """
+
+
+@runtime_checkable
+class Secretive(Protocol):
+    """A driver some of whose options are secrets.
+
+    What people type there goes into the vault before anything else happens: the driver, as everybody, sees a
+    reference, and looks it up with the `orlop.volumes.references.Resolve` that its constructor was given.
+    """
+
+    def secrets(self) -> Collection[str]:
+        """The names of those options."""
 
 
 @runtime_checkable

@@ -29,9 +29,9 @@ class LocalDriver:
 
     scope: Scope = "local"
 
-    def __init__(self, root: Path):
-        """``root`` holds a folder for each volume, named by its key."""
-        self._root = root
+    def __init__(self, root: Path, resolve: references.Resolve = references.resolve):
+        """``root`` holds a folder for each volume, named by its key; ``resolve`` finds the passwords in ``o``."""
+        self._root, self._resolve = root, resolve
 
     def options(self) -> Mapping[str, str]:
         """See `VolumeDriver.options`."""
@@ -45,7 +45,7 @@ class LocalDriver:
             "mountpoint": "a folder of yours to use instead, made if missing and kept by rm",
             "type": "type of filesystem, as for mount -t",
             "device": "what to mount, as for mount",
-            "o": "mount options, as for mount -o; a password is given as password=file:PATH or env:NAME",
+            "o": "mount options, as for mount -o; a password is given as password=secret:NAME, file:PATH or env:NAME",
         }
 
     def create(self, volume: Volume) -> None:
@@ -77,7 +77,7 @@ class LocalDriver:
         """See `VolumeDriver.attach`."""
         options, folder = volume.options, self._root / volume.key
         if "device" in options:
-            return [_as_docker(volume)]
+            return [_as_docker(volume, self._resolve)]
         if "mountpoint" in options:
             return [Mount.bind(Path(options["mountpoint"]))]
         size = capacity(volume)
@@ -151,12 +151,12 @@ def _check_path(text: str) -> None:
         raise Invalid(f"option 'mountpoint' is {text!r}; it must be an absolute path without '..'")
 
 
-def _as_docker(volume: Volume) -> Mount:
+def _as_docker(volume: Volume, resolve: references.Resolve) -> Mount:
     options = volume.options
     words = [word for word in options.get("o", "").split(",") if word]
     if {"bind", "rbind"} & set(words) and not Path(options["device"]).exists():
         raise Unavailable(f"'{options['device']}', the device of volume {volume.name!r}: no such file or directory")
-    secrets = [_secret(word) for word in words if _is_secret(word)]
+    secrets = [_secret(word, resolve) for word in words if _is_secret(word)]
     words = [word for word in words if not _is_secret(word)]
     return Mount(
         options["type"], options["device"], network.complete(options["type"], options["device"], words), tuple(secrets)
@@ -167,9 +167,9 @@ def _is_secret(word: str) -> bool:
     return word.partition("=")[0] in _PASSWORDS
 
 
-def _secret(word: str) -> tuple[str, str]:
+def _secret(word: str, resolve: references.Resolve) -> tuple[str, str]:
     key, _, value = word.partition("=")
-    return key, references.resolve(key, value).decode(errors="surrogateescape").rstrip()
+    return key, resolve(key, value).decode(errors="surrogateescape").rstrip()
 
 
 def _root(volume: Volume) -> image.Root:

@@ -1,6 +1,6 @@
 """Secrets as files: the driver ``secret``. Every option is a file, its value says where the content comes from.
 
-    docker volume create -d orlop -o driver=secret -o db_password=file:/etc/keys/db -o token=env:TOKEN app-secrets
+    docker volume create -d orlop -o driver=secret -o db_password=secret:db -o token=env:TOKEN app-secrets
 
 The files exist only while somebody uses the volume, only in memory, and are read-only.
 """
@@ -26,15 +26,19 @@ class SecretDriver:
 
     scope: Scope = "local"
 
-    def __init__(self, folder: Path, in_memory: Sequence[str] = ("tmpfs", "ramfs")):
+    def __init__(
+        self,
+        folder: Path,
+        in_memory: Sequence[str] = ("tmpfs", "ramfs"),
+        resolve: references.Resolve = references.resolve,
+    ):
         """``folder`` must lie on a filesystem of a type ``in_memory``, such as below ``/run``."""
-        self._folder = folder
-        self._in_memory = in_memory
+        self._folder, self._in_memory, self._resolve = folder, in_memory, resolve
 
     def options(self) -> Mapping[str, str]:
         """See `VolumeDriver.options`."""
         return {
-            "*": "a file of that name, with the content of file:PATH or env:NAME (the daemon's)",
+            "*": "a file of that name, with the content of file:PATH, env:NAME (the daemon's) or secret:NAME",
             "uid": "owner of the files (default 0)",
             "gid": "group of the files (default 0)",
             "mode": "permissions of the files, in octal (default 0400)",
@@ -55,7 +59,7 @@ class SecretDriver:
     def attach(self, volume: Volume) -> Sequence[Mount]:
         """Write the files, in memory, complete before anybody can see them."""
         self._refuse_disk()
-        contents = [(name, references.resolve(name, value)) for name, value in _files(volume)]
+        contents = [(name, self._resolve(name, value)) for name, value in _files(volume)]
         place = self._folder / volume.key
         self.detach(volume)
         place.mkdir(mode=0o755)

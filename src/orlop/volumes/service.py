@@ -7,7 +7,7 @@ kill the process: whatever was acknowledged is true afterwards, and everything e
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,9 +20,11 @@ from orlop.mount import Mounter
 from orlop.state import Change, Holder, Row, State
 from orlop.volumes import definitions
 from orlop.volumes.attachments import Attachments
-from orlop.volumes.driver import Measured, Resizable, VolumeDriver
+from orlop.volumes.driver import Measured, Resizable, Secretive, VolumeDriver
 from orlop.volumes.host import Host, noted, volume
 from orlop.volumes.options import refuse_unknown
+from orlop.volumes.seals import Seals
+from orlop.volumes.vault import Vault
 
 DEFAULT_DRIVER = "local"
 DRIVER_OPTION = "driver"
@@ -43,15 +45,20 @@ class VolumeService:
         drivers: Mapping[str, VolumeDriver],
         locks: Locks,
         host: Host,
+        vault: Vault,
         mounts: Path | None = None,
         default_driver: str = DEFAULT_DRIVER,
     ):
-        """``root`` holds ``volumes/``, what drivers store, and ``mounts/``, where they are mounted if not elsewhere."""
+        """``root`` holds ``volumes/``, what drivers store, and ``mounts/``, where they are mounted if not elsewhere.
+
+        ``vault`` keeps the secrets that are typed as options; ``drivers`` must find them there.
+        """
         self._default_driver = default_driver
         self.state, self.drivers, self.host, self._locks = state, drivers, host, locks
         self.folder = root / "volumes"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.attachments = Attachments(state, mounter, drivers, host, mounts or root / "mounts")
+        self.seals = Seals(vault, locks, state, self.folder, host.step)
 
     # looking
 
@@ -96,8 +103,9 @@ class VolumeService:
     ) -> Row:
         """Make the volume ``name``; one that is there already with the same options is fine (if ``exist_ok``).
 
-        The option ``driver`` chooses the driver. Raises `Conflict` if it exists with other options, `Invalid`, or
-        what the driver raises; then nothing has changed.
+        The option ``driver`` chooses the driver. What is typed where that expects a secret is kept in the vault, and
+        recorded by name. Raises `Conflict` if it exists with other options, `Invalid`, or what the driver raises; then
+        nothing has changed.
         """
         volume_name(name)
         driver, options = _choose_driver(options, self._default_driver)
@@ -107,7 +115,7 @@ class VolumeService:
             if existing is not None and existing.phase == "ready":
                 if not exist_ok:
                     raise Conflict(f"a volume {name!r} exists already; choose another name")
-                _refuse_difference(existing, driver, options)
+                self._refuse_difference(existing, driver, options)
                 return existing
             if existing is not None:  # half made by somebody who was never told that it exists
                 self._discard(existing)
@@ -116,8 +124,9 @@ class VolumeService:
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
             taken = lambda key: (self.folder / key).exists()  # noqa: E731
-            with self.state.change(durable=self.driver(driver).scope == "global") as change:
-                row = change.insert(Row("", name, driver, options, labels or {}, created), taken)
+            with self.seals.sealed(name, options, self._secrets(driver)) as sealed:
+                with self.state.change(durable=self.driver(driver).scope == "global") as change:
+                    row = change.insert(Row("", name, driver, sealed, labels or {}, created), taken)
             return self.finish(row)
 
     def finish(self, row: Row) -> Row:
@@ -245,6 +254,23 @@ class VolumeService:
         if users:
             raise InUse(f"volume {row.name!r} is in use by {', '.join(users)}; stop that first")
 
+    def _secrets(self, driver: str) -> Collection[str]:
+        found = self.driver(driver)
+        return found.secrets() if isinstance(found, Secretive) else ()
+
+    def _refuse_difference(self, row: Row, driver: str, options: Mapping[str, str]) -> None:
+        if row.driver != driver:
+            raise Conflict(f"volume {row.name!r} exists with driver {row.driver!r}")
+        secrets = self._secrets(driver)
+        for option in {**row.options, **options}:
+            has, asked = row.options.get(option), options.get(option)
+            if option in secrets:
+                if not self.seals.same(has, asked):
+                    raise Conflict(f"volume {row.name!r} exists with another secret in option {option!r}")
+            elif has != asked:
+                has = row.options.get(option, "none")
+                raise Conflict(f"volume {row.name!r} exists with option {option!r} {has!r}; see 'orlop volume update'")
+
     def _undo(self, row: Row) -> None:
         try:
             self._discard(row)
@@ -280,7 +306,7 @@ class VolumeService:
     def _forget(self, row: Row) -> None:
         definitions.delete(self.folder, row.key)
         self.host.step("delete: removed")
-        with self.state.change() as change:
+        with self.seals.released(row.options), self.state.change() as change:
             change.delete(row.key)
 
     def _is_shared(self, row: Row) -> bool:
@@ -293,12 +319,3 @@ class VolumeService:
 def _choose_driver(options: Mapping[str, str], default: str) -> tuple[str, dict[str, str]]:
     rest = dict(options)
     return rest.pop(DRIVER_OPTION, default), rest
-
-
-def _refuse_difference(row: Row, driver: str, options: Mapping[str, str]) -> None:
-    if row.driver != driver:
-        raise Conflict(f"volume {row.name!r} exists with driver {row.driver!r}")
-    for option in {**row.options, **options}:
-        if row.options.get(option) != options.get(option):
-            has = row.options.get(option, "none")
-            raise Conflict(f"volume {row.name!r} exists with option {option!r} {has!r}; see 'orlop volume update'")
