@@ -5,8 +5,10 @@ Each host is a service of its own on paper; what they share is an account of the
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,3 +232,89 @@ def test_a_volume_that_another_host_has_grown_is_mounted_all_the_same(host: NewH
     one.update("data", {"size": "3g"})
 
     assert two.mount("data", holder()).name == "data"
+
+
+def names(service: VolumeService) -> list[str]:
+    service.everywhere.fresh(10)
+    return [row.name for row in service.all()]
+
+
+@pytest.mark.feature("P3")
+def test_every_host_lists_what_any_host_made_and_can_remove_it(host: NewHost, azure: AzureFiles) -> None:
+    one, two, three = host("one"), host("two"), host("three")
+    one.create("data", {"uid": "1000"}, {"team": "blue"})
+
+    assert names(two) == names(three) == ["data"]
+    assert two.get("data") == replace(one.get("data"), key=two.get("data").key)
+    two.remove("data")
+
+    assert names(one) == names(three) == []
+    assert shares(azure) == 0
+
+
+def test_a_volume_in_use_is_not_forgotten_because_another_host_removed_it(host: NewHost, azure: AzureFiles) -> None:
+    one, two = host("one"), host("two")
+    one.create("data", {})
+    one.mount("data", Holder("docker", "c1", os.getpid(), start_time(os.getpid()) or 0))
+    names(two)
+    two.remove("data")
+
+    assert names(one) == ["data"]
+
+
+def test_growth_and_a_new_volume_of_the_name_are_known_to_the_others(host: NewHost, azure: AzureFiles, clock) -> None:
+    one, two = host("one"), host("two")
+    one.create("data", {"size": "1g"})
+    names(two)
+    one.update("data", {"size": "5g"})
+    names(two)
+    assert two.get("data").options == {"size": "5g"}
+
+    one.remove("data")
+    clock.now += 60
+    one.create("data", {"uid": "7"})
+    names(two)
+
+    assert two.get("data").options == {"uid": "7"}
+
+
+def test_a_service_that_is_away_takes_nothing_off_the_list(host: NewHost, azure: AzureFiles, tmp_path: Path) -> None:
+    one = host("one")
+    one.create("data", {})
+    azure.answer = lambda request: Refused(500, "InternalError").reply()  # type: ignore[method-assign]
+
+    assert names(one) == ["data"]
+    no_longer_set_up = on_paper(tmp_path / "one", {}, time.time)
+    assert names(no_longer_set_up) == ["data"]
+
+
+def test_another_drivers_volume_of_the_name_stays_what_it_is(host: NewHost, azure: AzureFiles) -> None:
+    one, two = host("one"), host("two")
+    two.create("data", {"driver": "local"})
+    one.create("data", {})
+
+    assert names(two) == ["data"]
+    assert two.get("data").driver == "local"
+
+
+def test_whoever_asks_during_a_look_gets_one_that_began_later(host: NewHost, azure: AzureFiles) -> None:
+    """And a hundred who ask during a look that hangs cost one more look."""
+    one, two = host("one"), host("two")
+    one.create("first", {})
+    answer, looks, go_on = azure.answer, [], threading.Event()
+
+    def slowly(request: Request) -> Reply:
+        looks.append(request)
+        go_on.wait(10)
+        return answer(request)
+
+    azure.answer = slowly  # type: ignore[method-assign]
+    for _ in range(100):
+        two.everywhere.fresh(0.001)
+    before = sum(thread.name == "volumes of all hosts" for thread in threading.enumerate())
+    go_on.set()
+    two.everywhere.fresh(10)
+
+    assert before == 2
+    assert len(looks) == 2
+    assert [row.name for row in two.all()] == ["first"]

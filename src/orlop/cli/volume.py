@@ -18,6 +18,8 @@ from orlop.errors import Invalid, OrlopError
 from orlop.state import Row
 from orlop.volumes.service import DRIVER_OPTION, VolumeService
 
+_PATIENCE = 5.0
+"""Seconds in which a backend may tell what other hosts have done."""
 _HEADINGS = {
     "Name": "VOLUME NAME",
     "Driver": "DRIVER",
@@ -77,6 +79,7 @@ def ls(
 ) -> None:
     """List volumes."""
     service, wanted = engine.volumes(config), Filters(filters, _FILTERS)
+    service.everywhere.fresh(_PATIENCE)
     rows = [row for row in service.state.unfinished() if row.phase == "trashed"] if trash else service.all()
     rows = [row for row in rows if _matches(row, wanted, service, engines)]
     # Docker's own labels cost a question to the engine: only who looks at labels pays.

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 
-from orlop.errors import Invalid, OrlopError
+from orlop.errors import Invalid, NotFound, OrlopError
 from orlop.state import Holder, Row
 from orlop.volumes.service import VolumeService
 
@@ -18,6 +18,9 @@ CONTENT_TYPE = "application/vnd.docker.plugins.v1.1+json"
 
 _PODMAN = "2f73349cfc4630255319c6c8dfc1b46a8996ace9d14d8e07563b165915918ec2"
 """The one id of all of Podman's mounts, SHA-256 of "placeholder\\n" (libpod, volume_internal): it counts for itself."""
+
+_PATIENCE = 1.0
+"""Seconds in which a backend may tell what other hosts have done."""
 
 Reply = Mapping[str, object]
 _log = logging.getLogger(__name__)
@@ -42,8 +45,8 @@ def _activate(service: VolumeService, request: Reply, engine: Holder) -> Reply:
 
 
 def _capabilities(service: VolumeService, request: Reply, engine: Holder) -> Reply:
-    # Docker asks before any volume is named: so what all of this host's volumes have in common.
-    return {"Capabilities": {"Scope": "local"}}
+    # Docker asks before any volume is named: so what is so of those for which nothing is said.
+    return {"Capabilities": {"Scope": service.driver(service.default_driver).scope}}
 
 
 def _create(service: VolumeService, request: Reply, engine: Holder) -> Reply:
@@ -70,7 +73,7 @@ def _path(service: VolumeService, request: Reply, engine: Holder) -> Reply:
 
 
 def _get(service: VolumeService, request: Reply, engine: Holder) -> Reply:
-    row = service.get(_name(request))
+    row = _known(service, _name(request))
     return {
         "Volume": {**_described(service, row.name, row.key, row.created), "Status": _status(service, row)},
         "Err": "",
@@ -78,6 +81,7 @@ def _get(service: VolumeService, request: Reply, engine: Holder) -> Reply:
 
 
 def _list(service: VolumeService, request: Reply, engine: Holder) -> Reply:
+    service.everywhere.fresh(_PATIENCE)
     return {"Volumes": [_described(service, *found) for found in service.state.names()], "Err": ""}
 
 
@@ -92,6 +96,14 @@ VERBS: Mapping[str, Callable[[VolumeService, Reply, Holder], Reply]] = {
     "/VolumeDriver.Get": _get,
     "/VolumeDriver.List": _list,
 }
+
+
+def _known(service: VolumeService, name: str) -> Row:
+    try:
+        return service.get(name)
+    except NotFound:
+        service.everywhere.fresh(_PATIENCE)
+        return service.get(name)
 
 
 def _described(service: VolumeService, name: str, key: str, created: str) -> Reply:

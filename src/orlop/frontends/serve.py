@@ -71,6 +71,7 @@ class Daemon:
         try:
             for action in reconcile(self._service):
                 _log.info("%s %s: %s", action.verb, action.key, action.why)
+            self._service.everywhere.fresh(0)
         except Exception:  # noqa: BLE001 - the next round may well succeed, and serving must go on
             _log.exception("reconcile")
 

@@ -104,10 +104,12 @@ class AzureFileDriver:
             grown = replace(written, volume=replace(written.volume, options=options))
             account.describe(share, record.written(grown, found.metadata))
 
+    def is_set_up(self) -> bool:
+        """See `orlop.volumes.driver.Listed`."""
+        return bool(self._settings.get(ACCOUNT) and self._settings.get(KEY))
+
     def found(self) -> Iterable[Volume]:
         """See `orlop.volumes.driver.Listed`."""
-        if not self._settings.get(ACCOUNT) and not self._settings.get(KEY):
-            return
         yield from (volume for _, volume in _volumes(Account.of(self._settings)))
 
 

@@ -112,11 +112,14 @@ class Measured(Protocol):
 class Listed(Protocol):
     """A global driver whose backend knows which volumes there are, so that every host can show them all."""
 
+    def is_set_up(self) -> bool:
+        """Whether this host has been told where the backend is; asks nobody."""
+
     def found(self) -> Iterable[Volume]:
         """Every volume that any host has made here, with the options, labels and time of its creation.
 
         What is there is asked anew each time; what others keep in the same place is left out, and so is a definition
-        that makes no sense. None at all where the driver is not set up on this host. Bounded in time. Raises
+        that makes no sense. Asked only where the driver is set up. Bounded in time. Raises
         `Unavailable` if the backend does not answer, before or in the middle: what was yielded until then is true,
         and nothing can be said about the rest.
         """

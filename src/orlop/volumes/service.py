@@ -21,6 +21,7 @@ from orlop.state import Change, Holder, Row, State
 from orlop.volumes import definitions
 from orlop.volumes.attachments import Attachments
 from orlop.volumes.driver import Measured, Resizable, Secretive, VolumeDriver
+from orlop.volumes.everywhere import Everywhere
 from orlop.volumes.host import Host, noted, volume
 from orlop.volumes.options import refuse_unknown
 from orlop.volumes.seals import Seals
@@ -53,12 +54,13 @@ class VolumeService:
 
         ``vault`` keeps the secrets that are typed as options; ``drivers`` must find them there.
         """
-        self._default_driver = default_driver
+        self.default_driver = default_driver
         self.state, self.drivers, self.host, self._locks = state, drivers, host, locks
         self.folder = root / "volumes"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.attachments = Attachments(state, mounter, drivers, host, mounts or root / "mounts")
         self.seals = Seals(vault, locks, state, self.folder, host.step)
+        self.everywhere = Everywhere(state, drivers, locks, host, self.folder, self._forget)
 
     # looking
 
@@ -108,7 +110,7 @@ class VolumeService:
         nothing has changed.
         """
         volume_name(name)
-        driver, options = _choose_driver(options, self._default_driver)
+        driver, options = _choose_driver(options, self.default_driver)
         refuse_unknown(options, self.driver(driver).options(), driver)
         with self._locks.hold(name):
             existing = self.state.live(name)
