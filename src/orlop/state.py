@@ -7,6 +7,8 @@ its work.
     creating ──► ready ──► trashed ──► removing ──► (no row)
                    ▲──────────┘ restore
 
+A volume that moves to another driver is ``filling`` there; the old one is ``kept`` until that is committed.
+
 What must survive a power cut is synced before the call returns. Holds and events are not: after a power cut nobody
 holds anything, and a killed process loses nothing, since the write-ahead log is in the kernel's hands by then.
 """
@@ -22,7 +24,7 @@ from typing import Literal
 
 from orlop.errors import Busy, Conflict, Corrupt, NoSpace, OrlopError, Unavailable
 
-Phase = Literal["creating", "ready", "trashed", "removing"]
+Phase = Literal["creating", "ready", "trashed", "removing", "filling", "kept"]
 
 _VERSION = 2
 _UPGRADES = {1: "ALTER TABLE attached ADD COLUMN trouble TEXT NOT NULL DEFAULT ''"}

@@ -39,11 +39,11 @@ def export(config: engine.Config, name: str, target: str) -> None:
         raise Invalid("an archive is not for a terminal; name a file by -o, or redirect standard output")
     service = engine.volumes(config)
     row = service.get(name)
-    with _asked_to_end(), _mounted(service, row, "export") as folder, _written(target) as sink:
+    with asked_to_end(), _mounted(service, row, "export") as folder, _written(target) as sink:
         tar = subprocess.Popen([*_TAR, f"--directory={folder}", "."], stdout=subprocess.PIPE)
-        with _ended_with(tar):
+        with ended_with(tar):
             assert tar.stdout is not None  # noqa: S101 - a pipe was asked for
-            _pump(tar.stdout, sink, f"export {name}", service.usage(row) or 0)
+            pump(tar.stdout, sink, f"export {name}", service.usage(row) or 0)
         # 1: a file changed while it was read, which tar has said.
         if tar.returncode not in (0, 1):
             raise Unavailable(f"volume {name!r} is not exported: tar ended with status {tar.returncode}")
@@ -63,7 +63,7 @@ def import_(config: engine.Config, name: str, source: str, options: Sequence[str
     Nothing outside of the volume is written, whatever the archive says; one with device nodes is refused.
     """
     service = engine.volumes(config)
-    with _opened(source) as (archive, size), _asked_to_end():
+    with _opened(source) as (archive, size), asked_to_end():
         row = service.create(name, mapping(options), mapping(labels), exist_ok=False)
         try:
             with _mounted(service, row, "import") as folder:
@@ -80,7 +80,7 @@ def _fill(folder: Path, archive: IO[bytes], label: str, size: int) -> None:
     command = [sys.executable, "-P", "-m", "orlop.cli.unpack", str(folder)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        with _ended_with(child):
+        with ended_with(child):
             failure = _feed(child, archive, label, size)
             assert child.stdout is not None  # noqa: S101 - a pipe was asked for
             complaint = child.stdout.read().decode(errors="replace").strip()
@@ -102,13 +102,13 @@ def _feed(child: "subprocess.Popen[bytes]", archive: IO[bytes], label: str, size
         assert child.stdin is not None  # noqa: S101 - a pipe was asked for
         with child.stdin as sink, _through("zstd", sink, "-dcq") if start == _ZSTD else nullcontext(sink) as target:
             target.write(start)
-            _pump(archive, target, label, size)
+            pump(archive, target, label, size)
     except (BrokenPipeError, Unavailable) as error:
         return error
     return None
 
 
-def _pump(source: IO[bytes], sink: IO[bytes], label: str, length: int) -> None:
+def pump(source: IO[bytes], sink: IO[bytes], label: str, length: int) -> None:
     """Copy all, with a bar on a terminal."""
     hidden = not sys.stderr.isatty()
     with click.progressbar(length=length or 1, label=label, file=sys.stderr, hidden=hidden, show_eta=False) as bar:
@@ -163,7 +163,7 @@ def _through(program: str, sink: IO[bytes], *options: str) -> Iterator[IO[bytes]
         process = subprocess.Popen([program, *(options or ("-c",))], stdin=subprocess.PIPE, stdout=sink)
     except FileNotFoundError:
         raise Unavailable(f"program {program!r} is missing; install it") from None
-    with _ended_with(process):
+    with ended_with(process):
         assert process.stdin is not None  # noqa: S101 - a pipe was asked for
         with process.stdin as pipe:
             yield pipe
@@ -172,7 +172,7 @@ def _through(program: str, sink: IO[bytes], *options: str) -> Iterator[IO[bytes]
 
 
 @contextmanager
-def _ended_with(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+def ended_with(process: "subprocess.Popen[bytes]") -> Iterator[None]:
     """``process`` has ended afterwards; after an error it is killed."""
     try:
         yield
@@ -194,7 +194,7 @@ def _opened(source: str) -> Iterator[tuple[IO[bytes], int]]:
 
 
 @contextmanager
-def _asked_to_end() -> Iterator[None]:
+def asked_to_end() -> Iterator[None]:
     """SIGTERM is an error like others, so that what was begun is undone."""
 
     def end(number: int, frame: object) -> None:

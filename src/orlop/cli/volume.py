@@ -12,6 +12,7 @@ from orlop.cli import output
 from orlop.cli.archive import export, import_
 from orlop.cli.engines import Engines, asking
 from orlop.cli.filters import Filters, labelled
+from orlop.cli.migrate import migrate
 from orlop.cli.options import configured, each, mapping
 from orlop.cli.removal import prune, restore, rm
 from orlop.errors import Invalid, OrlopError
@@ -38,7 +39,7 @@ def volume() -> None:
     """Manage volumes."""
 
 
-for _command in (rm, restore, prune, export, import_):
+for _command in (rm, restore, prune, export, import_, migrate):
     volume.add_command(_command)
 
 

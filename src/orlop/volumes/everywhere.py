@@ -9,14 +9,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from orlop.errors import Busy, OrlopError
 from orlop.kernel.locks import Locks
 from orlop.state import Row, State
 from orlop.volumes.driver import Listed, Volume, VolumeDriver
-from orlop.volumes.host import Host, noted
 
 _log = logging.getLogger(__name__)
 
@@ -64,12 +62,11 @@ class Everywhere:
         state: State,
         drivers: Mapping[str, VolumeDriver],
         locks: Locks,
-        host: Host,
-        folder: Path,
+        adopt: Callable[[Row], None],
         forget: Callable[[Row], None],
     ):
-        """``folder`` holds what drivers store here: a key of an adopted volume is none that is in there."""
-        self._state, self._locks, self._host, self._folder, self._forget = state, locks, host, folder, forget
+        """``adopt`` makes a volume known here, ``forget`` one of which nothing is left unknown."""
+        self._state, self._locks, self._adopt, self._forget = state, locks, adopt, forget
         self._drivers = {name: driver for name, driver in drivers.items() if isinstance(driver, Listed)}
         self._last: _Look | None = None
         self._starting = threading.Lock()
@@ -115,8 +112,7 @@ class Everywhere:
         row, now = difference.row, self._state.by_key(difference.row.key)
         if difference.verb == "adopt":
             if self._state.live(row.name) is None:
-                with noted(self._state, self._host, "adopt", row, durable=False) as change:
-                    change.insert(row, lambda key: (self._folder / key).exists())
+                self._adopt(row)
                 return True
         elif difference.verb == "change" and now is not None and now.phase == "ready":
             with self._state.change() as change:
@@ -142,11 +138,11 @@ def _changed(rows: Mapping[str, Row], found: Mapping[str, Volume]) -> Iterator[D
         if volume is None:
             continue
         if volume.created != row.created:
-            yield Difference("change", replace(_row(volume, row.driver), key=row.key))
+            yield Difference("change", replace(_row(volume, row.driver), key=row.key, phase="ready"))
         elif volume.options.get("size", "") != row.options.get("size", ""):
             size = {"size": volume.options["size"]} if "size" in volume.options else {}
             yield Difference("change", replace(row, options={**row.options, **size}))
 
 
 def _row(volume: Volume, driver: str) -> Row:
-    return Row("", volume.name, driver, volume.options, volume.labels, volume.created, "ready")
+    return Row("", volume.name, driver, volume.options, volume.labels, volume.created)

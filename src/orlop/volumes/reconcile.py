@@ -77,6 +77,10 @@ def carry_out(service: VolumeService, action: Action) -> None:
     row = service.state.by_key(action.key)
     if row is None:
         service.attachments.mounter.unmount(service.attachments.mounts / action.key)
+    elif action.verb == "purge" and row.phase == "filling":
+        with service.locked(row) as current:
+            if current is not None and current.phase == "filling":
+                service.drop(current)
     elif action.verb == "purge":
         # It may have been restored, and removed again, since that was decided.
         if row.phase == "removing" or service.host.now() - (row.removed or 0) >= service.host.trash_grace:
@@ -106,7 +110,9 @@ def _unfinished(facts: Facts) -> Iterator[Action]:
             yield Action("finish", row.key, "its creation was interrupted")
         elif row.phase == "removing":
             yield Action("purge", row.key, "its removal was interrupted")
-        elif facts.now - (row.removed or 0) >= facts.trash_grace:
+        elif row.phase == "filling":
+            yield Action("purge", row.key, "its migration was interrupted")
+        elif row.phase == "trashed" and facts.now - (row.removed or 0) >= facts.trash_grace:
             yield Action("purge", row.key, "it was removed and the time to restore it is over")
 
 

@@ -60,7 +60,7 @@ class VolumeService:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.attachments = Attachments(state, mounter, drivers, host, mounts or root / "mounts")
         self.seals = Seals(vault, locks, state, self.folder, host.step)
-        self.everywhere = Everywhere(state, drivers, locks, host, self.folder, self._forget)
+        self.everywhere = Everywhere(state, drivers, locks, self.adopt, self._forget)
 
     # looking
 
@@ -124,12 +124,30 @@ class VolumeService:
             for removed in self._half_removed(name):
                 self._delete(removed)
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
-            taken = lambda key: (self.folder / key).exists()  # noqa: E731
-            with self.seals.sealed(name, options, self._secrets(driver)) as sealed:
-                with self.state.change(durable=self.driver(driver).scope == "global") as change:
-                    row = change.insert(Row("", name, driver, sealed, labels or {}, created), taken)
-            return self.finish(row)
+            return self.finish(self.record(Row("", name, driver, options, labels or {}, created)))
+
+    def record(self, plan: Row) -> Row:
+        """Remember a volume that is going to be made, with a key of its own and its secrets sealed."""
+        with self.seals.sealed(plan.name, plan.options, self._secrets(plan.driver)) as sealed:
+            with self.state.change(durable=plan.phase != "creating" or self._is_shared(plan)) as change:
+                # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
+                return change.insert(replace(plan, options=sealed), lambda key: (self.folder / key).exists())
+
+    def drop(self, row: Row, *, made: bool = True) -> None:
+        """Delete what a migration leaves behind; storage that was not ``made`` for it is only forgotten.
+
+        The caller holds its lock.
+        """
+        if self.path(row).exists() or self.state.is_attached(row.key):
+            self.attachments.take_down(row)
+        if made:
+            self._delete(row)
+        else:
+            self._discard(row)
+
+    def adopt(self, plan: Row) -> None:
+        """Know of a volume that another host has made. The caller holds its lock."""
+        self._define(self.record(plan), "adopt")
 
     def finish(self, row: Row) -> Row:
         """Make what ``row`` records as being created; undo it if that fails. The caller holds its lock."""
@@ -138,14 +156,17 @@ class VolumeService:
             self.folder.joinpath(row.key).mkdir(mode=0o700, exist_ok=True)
             self.driver(row.driver).create(volume(row))
             self.host.step("create: made")
-            definitions.write(self.folder, row)
-            self.host.step("create: defined")
-            done = replace(row, phase="ready")
-            with self._noted("create", row) as change:
-                change.replace(done)
+            return self._define(row, "create")
         except BaseException:
             self._undo(row)
             raise
+
+    def _define(self, row: Row, action: str) -> Row:
+        definitions.write(self.folder, row)
+        self.host.step("create: defined")
+        done = replace(row, phase="ready")
+        with self._noted(action, row) as change:
+            change.replace(done)
         return done
 
     def update(self, name: str, options: Mapping[str, str], labels: Mapping[str, str] | None = None) -> Row:
@@ -231,6 +252,14 @@ class VolumeService:
         """``holder`` needs it once less; after the last it is detached, unless the kernel still shows a user."""
         with self._locked(name) as row:
             self.attachments.unmount(row, holder)
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Nobody else works on the volume ``name`` meanwhile, whatever there is of it."""
+        return self._locks.hold(name)
+
+    def alone(self, name: str) -> AbstractContextManager[Row]:
+        """The volume ``name``, on which nobody else works meanwhile; raises `NotFound`."""
+        return self._locked(name)
 
     @contextmanager
     def locked(self, row: Row) -> Iterator[Row | None]:
