@@ -7,7 +7,9 @@ def test_ls_names_the_drivers_and_their_options(orlop):
     assert lines[0].split() == ["DRIVER", "SCOPE", "OPTIONS"]
     assert [line.split()[0] for line in lines[1:]] == [
         "azurefile",
+        "ceph",
         "cifs",
+        "gluster",
         "local",
         "nfs",
         "rclone",
@@ -17,7 +19,7 @@ def test_ls_names_the_drivers_and_their_options(orlop):
         "tmpfs",
     ]
     assert orlop("driver", "ls", "--format", "{{.Name}} {{.Scope}}").stdout.startswith(
-        "azurefile global\ncifs global\nlocal local\n"
+        "azurefile global\nceph global\ncifs global\n"
     )
 
 
@@ -35,5 +37,5 @@ def test_inspect_of_a_driver_that_is_not_there_says_which_there_are(orlop):
 
     assert (
         refused.stderr
-        == "orlop: no volume driver 'nope'; there are azurefile, cifs, local, nfs, rclone, s3, secret, sshfs, tmpfs\n"
+        == "orlop: no volume driver 'nope'; there are azurefile, ceph, cifs, gluster, local, nfs, rclone, s3, secret, sshfs, tmpfs\n"
     )

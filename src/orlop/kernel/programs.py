@@ -27,7 +27,7 @@ PATIENCE = 25.0
 """Seconds that a program has until its mount answers; a managed plugin's engine waits 30 for the whole verb."""
 _FAREWELL = 20.0
 """Seconds that it has to write what it holds, after its mount has gone."""
-_POLL = 0.005
+_POLL = 0.001
 _LOG_LIMIT = 1 << 20
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
