@@ -4,6 +4,7 @@ import sqlite3
 import time
 
 import pytest
+from tests.cli.conftest import DRIVERS
 
 
 @pytest.mark.feature("V5")
@@ -27,7 +28,7 @@ def test_create_again_is_fine_and_with_other_options_an_error(orlop):
     [
         (
             ["-d", "nope"],
-            "no volume driver 'nope'; there are azurefile, ceph, cifs, gluster, local, nfs, rclone, s3, secret, sshfs, tmpfs",
+            f"no volume driver 'nope'; there are {', '.join(DRIVERS)}",
         ),
         (["-d", "local", "-o", "driver=tmpfs"], "exclude each other"),
         (["-o", "szie=1m"], "did you mean 'size'?"),
