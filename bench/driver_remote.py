@@ -72,7 +72,7 @@ def _ssh(machine: Machine, plugin: Plugin) -> list[Figure]:
     words = (
         f"nosuid,nodev,allow_other,reconnect,ServerAliveInterval=15,IdentityFile={server.key},StrictHostKeyChecking=no"
     )
-    argv = ["sshfs", "test@node2:/home/test", place, "-o", words + f",UserKnownHostsFile=/run/known"]
+    argv = ["sshfs", "test@node2:/home/test", place, "-o", words + ",UserKnownHostsFile=/run/known"]
     ours = _volume(plugin, "ssh")
     hand = Side(lambda: (machine.run(argv), place)[1], lambda: machine.run(["umount", place]))
     took = {side: [] for side in ("ours", "hand")}
@@ -93,7 +93,7 @@ def _s3(machine: Machine, plugin: Plugin) -> list[Figure]:
     store.make("bench")
     for name, text in (("key", SECRET_KEY), ("passwd", f"{ACCESS_KEY}:{SECRET_KEY}")):
         machine.run(["sh", "-c", f"umask 077; cat >/run/{name}"], input=text)
-    keys = {"access_key": ACCESS_KEY, "secret_key": f"file:/run/key"}
+    keys = {"access_key": ACCESS_KEY, "secret_key": "file:/run/key"}
     plugin.call("Create", Name="s3", Opts={"driver": "s3", "bucket": "bench", "endpoint": store.endpoint, **keys})
     place = _made(machine, "/run/s3")
     words = f"passwd_file=/run/passwd,nonempty,url={store.endpoint},use_path_request_style"

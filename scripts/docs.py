@@ -13,6 +13,8 @@ import click
 
 from orlop import engine
 from orlop.cli.main import main as orlop
+from orlop.volumes.driver import VolumeDriver
+from orlop.volumes.remote import RemoteDriver
 
 HOME = Path(__file__).parent.parent / "docs"
 sys.path.append(str(HOME.parent / "bench"))
@@ -56,11 +58,19 @@ def drivers() -> str:
     parts = [MADE, "# Volume drivers and their options\n"]
     parts.append("Chosen with `-o driver=NAME` (Docker) or `--driver NAME` (orlop); `local` where nothing is said.\n")
     for name, driver in sorted(engine.drivers(engine.Config()).items()):
-        about = (type(driver).__module__, sys.modules[type(driver).__module__].__doc__ or "")
-        parts.append(f"## {name}\n\n{paragraphs(about[1])}\n\n| option | meaning |\n|---|---|")
+        parts.append(f"## {name}\n\n{_about(driver)}\n\n| option | meaning |\n|---|---|")
         parts.extend(f"| `{option}` | {help_.replace('|', '/')} |" for option, help_ in driver.options().items())
         parts.append("")
     return "\n".join(parts)
+
+
+def _about(driver: VolumeDriver) -> str:
+    """What its module says; of one that a recipe describes, what the recipe's says, and what must be there."""
+    if not isinstance(driver, RemoteDriver):
+        return paragraphs(sys.modules[type(driver).__module__].__doc__ or "")
+    recipe = driver.recipe
+    needs = f"the package `{recipe.package}`" if recipe.package else f"a kernel with `{recipe.filesystem}`"
+    return f"{paragraphs(sys.modules[recipe.mount.__module__].__doc__ or '')}\n\nNeeds {needs}. See [remote.md](remote.md)."
 
 
 def benchmarks() -> str:
