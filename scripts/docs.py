@@ -70,7 +70,8 @@ def _about(driver: VolumeDriver) -> str:
         return paragraphs(sys.modules[type(driver).__module__].__doc__ or "")
     recipe = driver.recipe
     needs = f"the package `{recipe.package}`" if recipe.package else f"a kernel with `{recipe.filesystem}`"
-    return f"{paragraphs(sys.modules[recipe.mount.__module__].__doc__ or '')}\n\nNeeds {needs}. See [remote.md](remote.md)."
+    text = paragraphs(sys.modules[recipe.mount.__module__].__doc__ or "")
+    return f"{text}\n\nNeeds {needs}. See [remote.md](remote.md)."
 
 
 def benchmarks() -> str:
