@@ -13,6 +13,7 @@ from orlop.cli.archive import export, import_
 from orlop.cli.engines import Engines, asking
 from orlop.cli.filters import Filters, labelled
 from orlop.cli.options import configured, each, mapping
+from orlop.cli.publish import publish
 from orlop.cli.removal import prune, restore, rm
 from orlop.errors import Invalid, OrlopError
 from orlop.state import Row
@@ -36,7 +37,7 @@ def volume() -> None:
     """Manage volumes."""
 
 
-for _command in (rm, restore, prune, export, import_):
+for _command in (rm, restore, prune, export, import_, publish):
     volume.add_command(_command)
 
 
