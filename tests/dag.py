@@ -98,6 +98,7 @@ class FakeNode:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 url = urlsplit(self.path)
@@ -111,9 +112,9 @@ class FakeNode:
                 answer = getattr(self, url.path.removeprefix("/api/v0/").replace("/", "_"))(arguments["arg"][0])
                 try:
                     self.send_response(500 if answer is None else 200)
-                    self.send_header("Content-Length", str(len(answer or b"{}")))
+                    self.send_header("Content-Length", str(len(b"{}" if answer is None else answer)))
                     self.end_headers()
-                    self.wfile.write(answer or b"{}")
+                    self.wfile.write(b"{}" if answer is None else answer)
                 except OSError:
                     self.close_connection = True
 

@@ -57,9 +57,9 @@ class TestIpfs(VolumeDriverContract):
     options = {"cid": name_of(_ROOT), "uid": "7", "gid": "8", "limit": "1g"}
     refused = {
         "cid": "Qmnope",
-        "ipns": "k51",
+        "ipns": "../up",
         "uid": "root",
-        "limit": "lots",
+        "limit": "0",
         "api": "ftp://nas",
     }
 
@@ -150,9 +150,9 @@ def test_a_large_file_comes_in_pieces_by_few_at_once_and_needs_little_memory(
 from pathlib import Path
 from orlop.volumes.driver import Volume
 from orlop.volumes.ipfs.driver import IpfsDriver
-import resource
-IpfsDriver(Path({str(tmp_path)!r}), {{"IPFS_API": {node.api!r}}}).attach(Volume("v", "ipfs", {{"cid": {name_of(root)!r}}}))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+driver = IpfsDriver(Path({str(tmp_path)!r}), {{"IPFS_API": {node.api!r}}})
+driver.attach(Volume("v", "ipfs", {{"cid": {name_of(root)!r}}}))
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
     node.wait = 0.002
 
@@ -279,8 +279,8 @@ def test_a_tree_is_as_deep_as_the_host_allows_and_no_deeper(dag: Dag, fetched) -
     for _ in range(400):
         cid = dag.folder(("d", cid))
     deeper = cid
-    for _ in range(3000):
-        deeper = dag.folder(("d", deeper))
+    for _ in range(20):
+        deeper = dag.folder(("d" * 200, deeper))
 
     assert (fetched(cid).joinpath(*["d"] * 400)).read_bytes() == b"bottom"
     with pytest.raises(Unavailable, match="File name too long"):
@@ -290,7 +290,7 @@ def test_a_tree_is_as_deep_as_the_host_allows_and_no_deeper(dag: Dag, fetched) -
 @pytest.mark.parametrize("made_of", ["folders", "files", "shards"])
 def test_a_few_blocks_that_unfold_without_end_are_stopped(dag: Dag, fetched, made_of: str) -> None:
     cid, size = (dag.leaf(bytes(100)), 100) if made_of == "files" else (dag.shard(), 0)
-    for _ in range(12):
+    for _ in range(7):
         if made_of == "files":
             cid, size = dag.file([(cid, size)] * 100), size * 100
         elif made_of == "folders":
@@ -381,10 +381,7 @@ def test_a_cid_is_the_same_in_every_base(base: str) -> None:
         "f": "f01701220" + "59948439065f29619ef41280cbb932be52c56d99c5966b65e0111239f098bbef",
     }
     cid = Cid.parse(texts["b"])
-    if base in texts:
-        found = Cid.parse(texts[base])
-    else:
-        found = Cid.parse(_written(base, bytes(cid)))
+    found = Cid.parse(texts[base]) if base in texts else Cid.parse(_written(base, bytes(cid)))
 
     assert found.digest == cid.digest
     assert str(cid) == texts["b"]

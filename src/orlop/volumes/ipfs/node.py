@@ -27,17 +27,19 @@ LARGEST = 4 << 20
 """Bytes of a block: nodes exchange at most 2 MiB."""
 _ANSWER = 1 << 20
 """Bytes of any other answer's line."""
+_Line = tuple[http.client.HTTPConnection, socket.socket]
+"""A connection, and its socket: the former may let go of it."""
 
 
 class Node:
-    """The node at ``api``; may be asked by several threads at once, each over a connection of its own."""
+    """The node at ``api``; may be asked by several threads at once, each each over another connection."""
 
     def __init__(self, api: str, silence: float = SILENCE):
         """Connects to nothing yet. Raises `Invalid` if ``api`` is no ``http://HOST:PORT``."""
         self.api, self._silence = api, silence
         self._host, self._port = _address(api)
-        self._mine = threading.local()
-        self._open: set[socket.socket] = set()
+        self._idle: list[_Line] = []
+        self._busy: set[socket.socket] = set()
         self._lock, self._closed = threading.Lock(), False
 
     def block(self, cid: Cid) -> bytes:
@@ -89,8 +91,11 @@ class Node:
         """End everything: threads that wait for an answer get `Unavailable` at once."""
         with self._lock:
             self._closed = True
-            for sock in self._open:
+            for sock in self._busy:
                 _shut(sock)
+            for connection, _ in self._idle:
+                connection.close()
+            self._idle.clear()
 
     def _only(self, verb: str, options: Mapping[str, str], what: str) -> Mapping[str, object]:
         for line in self._lines(verb, options, what):
@@ -116,9 +121,9 @@ class Node:
         self, verb: str, options: Mapping[str, str], what: str, body: Iterable[bytes] = (), content_type: str = ""
     ) -> Iterator[http.client.HTTPResponse]:
         """Ask; yields the answer, whose errors are ours."""
-        sender, keep = None, False
+        sender, line, keep = None, None, False
         try:
-            connection, sock = self._connected()
+            connection, sock = line = self._take()
             connection.putrequest("POST", f"/api/v0/{verb}?{urlencode(options)}")
             for name, value in _headers(content_type):
                 connection.putheader(name, value)
@@ -135,35 +140,36 @@ class Node:
             reason = "it says nothing" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             raise Unavailable(f"node {self.api!r} does not answer about {what}: {reason}") from error
         finally:
-            if not keep:
-                self._hang_up()
+            if line:
+                self._give_back(line, keep=keep)
             if sender:
                 sender.wait()
 
-    def _connected(self) -> tuple[http.client.HTTPConnection, socket.socket]:
-        """This thread's connection."""
-        found: http.client.HTTPConnection | None = getattr(self._mine, "connection", None)
-        if found is None:
-            found = http.client.HTTPConnection(self._host, self._port, timeout=min(_CONNECT, self._silence))
-            found.connect()
-            found.sock.settimeout(self._silence)
-            self._mine.connection, self._mine.sock = found, found.sock
-        sock: socket.socket = self._mine.sock
+    def _take(self) -> _Line:
+        """A connection that nobody else uses, from now on or for the first time."""
         with self._lock:
-            self._open.add(sock)
-            if self._closed:
-                raise TimeoutError
-        return found, sock
+            line = self._idle.pop() if self._idle else None
+        if line is None:
+            made = http.client.HTTPConnection(self._host, self._port, timeout=min(_CONNECT, self._silence))
+            made.connect()
+            made.sock.settimeout(self._silence)
+            line = made, made.sock
+        with self._lock:
+            self._busy.add(line[1])
+            closed = self._closed
+        if closed:
+            self._give_back(line, keep=False)
+            raise TimeoutError
+        return line
 
-    def _hang_up(self) -> None:
-        """The next question of this thread gets a new connection."""
-        connection = getattr(self._mine, "connection", None)
-        if connection is not None:
-            with self._lock:
-                self._open.discard(self._mine.sock)
-            _shut(self._mine.sock)
-            connection.close()
-            self._mine.connection = None
+    def _give_back(self, line: _Line, *, keep: bool) -> None:
+        with self._lock:
+            self._busy.discard(line[1])
+            if keep and not self._closed:
+                self._idle.append(line)
+                return
+        _shut(line[1])
+        line[0].close()
 
 
 class _Sender:

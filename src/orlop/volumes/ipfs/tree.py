@@ -109,12 +109,12 @@ def _present(job: _Job) -> bytes | None:
         fd = os.open(job.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with os.fdopen(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         size = job.size or found.st_size
-        if not stat.S_ISREG(found.st_mode) or size > _LEAF:
-            return None
-        return os.pread(file.fileno(), size, job.offset)
+        return os.pread(fd, size, job.offset) if stat.S_ISREG(found.st_mode) and size <= _LEAF else None
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,8 @@ class _Step:
         if path == self.root:
             if node.kind == "symlink":
                 raise Corrupt("a symbolic link by itself is no content for a volume")
+            path.mkdir(exist_ok=True)
+            self._own(path, 0o755)
             path /= str(self.job.cid)
         if node.kind == "symlink":
             _link(path, node.data)
