@@ -94,6 +94,7 @@ class FakeNode:
         self.asked: list[str] = []
         self.most = self._now = 0
         self.names: dict[str, str] = {}
+        self.body, self.added, self.pinned = b"", b"", list[str]()
         node, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
@@ -102,6 +103,9 @@ class FakeNode:
 
             def do_POST(self) -> None:
                 url = urlsplit(self.path)
+                if url.path == "/api/v0/add":
+                    self.add()
+                    return
                 arguments = parse_qs(url.query)
                 with lock:
                     node._now += 1
@@ -123,6 +127,28 @@ class FakeNode:
                 if cid not in node.blocks:
                     return None
                 return node.change(cid, node.blocks[cid])
+
+            def add(self) -> None:
+                """Answers before it has read anything, and with a line for each chunk, as Kubo may."""
+                self.send_response(200)
+                self.send_header("Connection", "close")
+                self.end_headers()
+                node.body = b""
+                try:
+                    while size := int(self.rfile.readline() or b"0", 16):
+                        node.body += self.rfile.read(size + 2)[:-2]
+                        self.wfile.write(json.dumps({"Name": "data", "Bytes": size, "Padding": "x" * 2000}).encode())
+                        self.wfile.write(b"\n")
+                    self.wfile.write(node.added)
+                except OSError:
+                    pass
+
+            def pin_add(self, cid: str) -> bytes | None:
+                node.pinned.append(cid)
+                return json.dumps({"Progress": 1}).encode() + b"\n" + json.dumps({"Pins": [cid]}).encode()
+
+            def name_publish(self, path: str) -> bytes | None:
+                return json.dumps({"Name": "k51name", "Value": path}).encode()
 
             def name_resolve(self, name: str) -> bytes | None:
                 found = node.names.get(name.removeprefix("/ipns/"))

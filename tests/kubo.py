@@ -1,9 +1,9 @@
 """Real Kubo nodes: Kubo 0.22 as a library, in a process each, behind a **shim** of its RPC API.
 
-The library (PyPI ``kubo-python``) has no RPC API and no single blocks. What is real: repositories, adding, pinning, and the
-bitswap by which blocks travel between nodes. What is the shim's: HTTP, and ``block/get``, which has the library get the
-content below a CID, and reads the block from where the node stores it (flatfs). A CID is a version 0 whatever was asked
-for, for that is what the library makes; IPNS is not there.
+The library (PyPI ``kubo-python``) has no RPC API and no single blocks. What is real: repositories, adding, pinning, and
+the bitswap by which blocks travel between nodes. What is the shim's: HTTP, and ``block/get``, which has the library get
+the content below a CID, and reads the block from where the node stores it (flatfs). A CID is a version 0 whatever was
+asked for, for that is what the library makes; IPNS is not there.
 """
 
 import base64

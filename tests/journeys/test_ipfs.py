@@ -1,8 +1,10 @@
 """A volume goes to one IPFS node, and its content comes from another: real Kubo, a real Docker Engine."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.journeys.lab import Lab
@@ -40,8 +42,8 @@ def filled(lab: Lab) -> str:
 
 def _seen(lab: Lab, volume: str) -> str:
     return lab.out(
-        f"docker run --rm -v {volume}:/s ubuntu sh -c "
-        "'cd /s; find . -name lost+found -prune -o -print | sort; readlink link; find . -type f | sort | xargs -d \"\\n\" sha256sum'"
+        f"docker run --rm -v {volume}:/s ubuntu sh -c 'cd /s; find . | sort; readlink link; "
+        "find . -type f -print0 | sort -z | xargs -0 sha256sum'"
     )
 
 
@@ -114,3 +116,17 @@ def test_a_node_with_a_damaged_block_is_caught(lab: Lab, nodes: tuple[Kubo, Kubo
 
     assert "answers with other bytes than those of block" in refused
     assert _seen(lab, "copy") == filled
+
+
+def test_the_pages_commands_do_what_it_says(lab: Lab, nodes: tuple[Kubo, Kubo]) -> None:
+    there, here = nodes
+    page = (Path(__file__).parents[2] / "docs/ipfs.md").read_text()
+    commands = re.findall(r"^\$ (.*)$", page, re.MULTILINE)
+    words = f'export THERE={there.api} HERE={here.api} ORLOP_ROOT={lab.root}; orlop() {{ {_ORLOP} "$@"; }};'
+
+    for command in commands:
+        line, _, remark = command.partition("    # ")
+        done = lab.sh(f"{words} {line}", check=False)
+
+        assert (done.returncode != 0) == remark.startswith("fails"), f"{command}\n{done.stdout}{done.stderr}"
+    assert len(commands) == 9

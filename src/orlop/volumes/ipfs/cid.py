@@ -17,6 +17,8 @@ from orlop.errors import Corrupt, Invalid
 Slice = TypeVar("Slice", bytes, memoryview)
 RAW, DAG_PB = 0x55, 0x70
 """The codecs of blocks: plain bytes, and nodes with links."""
+LARGEST = 2 << 20
+"""Bytes of a block: nodes exchange no larger ones."""
 _IDENTITY, _SHA2_256 = 0x00, 0x12
 _HASHES: Mapping[int, Callable[[bytes], bytes]] = {
     _IDENTITY: bytes,

@@ -95,7 +95,11 @@ class IpfsDriver:
         return folders.occupied(self._folder / volume.key)
 
     def _node(self, volume: Volume) -> Node:
-        return Node(volume.options.get("api", self._api))
+        said = "option 'api'" if "api" in volume.options else f"setting {API}"
+        try:
+            return Node(volume.options.get("api", self._api))
+        except Invalid as error:
+            raise Invalid(f"{said} of volume {volume.name!r}: {error}") from None
 
     def _fetch(self, cid: Cid, place: Path, volume: Volume, node: Node) -> None:
         """All of it or nothing under its name; what came of it stays as ``.new``, and is checked by the next try."""

@@ -15,7 +15,7 @@ from typing import cast
 from urllib.parse import urlencode, urlsplit
 
 from orlop.errors import Corrupt, Invalid, OrlopError, Unavailable
-from orlop.volumes.ipfs.cid import Cid
+from orlop.volumes.ipfs.cid import LARGEST, Cid
 
 API = "IPFS_API"
 """The setting with the address of the node that is asked where a volume names none."""
@@ -23,8 +23,7 @@ DEFAULT = "http://127.0.0.1:5001"
 SILENCE = 30.0
 """Seconds until a node that says nothing is given up; one that looks for a block is told to do so for a little less."""
 _CONNECT = 10.0
-LARGEST = 4 << 20
-"""Bytes of a block: nodes exchange at most 2 MiB."""
+"""Seconds until a node is reached."""
 _ANSWER = 1 << 20
 """Bytes of any other answer's line."""
 _Line = tuple[http.client.HTTPConnection, socket.socket]

@@ -16,15 +16,13 @@ from typing import Literal
 
 from orlop.errors import Corrupt, NoSpace, Unavailable
 from orlop.volumes.ipfs import dagpb
-from orlop.volumes.ipfs.cid import Cid
+from orlop.volumes.ipfs.cid import LARGEST, Cid
 from orlop.volumes.ipfs.dagpb import Node
 
 _AT_ONCE = 8
-"""Blocks that are asked for at the same time: each may take 4 MiB of memory."""
+"""Blocks that are asked for at the same time: each may take 2 MiB of memory."""
 _ENTRY = 4096
 """Bytes that a file, folder or link counts at least: a million empty ones fill a disk too."""
-_LEAF = 4 << 20
-"""Bytes that a block can hold at most."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -103,7 +101,7 @@ def _block(job: _Job, fetch: Callable[[Cid], bytes]) -> bytes:
 
 def _present(job: _Job) -> bytes | None:
     """What lies at ``job``'s place, if it can be the content of one block."""
-    if job.kind == "shard" or job.size > _LEAF:
+    if job.kind == "shard" or job.size > LARGEST:
         return None
     try:
         fd = os.open(job.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -112,7 +110,7 @@ def _present(job: _Job) -> bytes | None:
     try:
         found = os.fstat(fd)
         size = job.size or found.st_size
-        return os.pread(fd, size, job.offset) if stat.S_ISREG(found.st_mode) and size <= _LEAF else None
+        return os.pread(fd, size, job.offset) if stat.S_ISREG(found.st_mode) and size <= LARGEST else None
     finally:
         os.close(fd)
 
