@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -89,75 +90,15 @@ class Dag:
 class FakeNode:
     """An RPC API that hands out ``blocks``; ``change`` may damage an answer, ``wait`` is a pause before each."""
 
-    def __init__(self, blocks: Blocks, change: Callable[[str, bytes], bytes] | None = None, wait: float = 0) -> None:
-        self.blocks, self.change, self.wait = blocks, change or (lambda cid, data: data), wait
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks, self.wait = blocks, 0.0
+        self.change: Callable[[str, bytes], bytes] = lambda cid, data: data
         self.asked: list[str] = []
-        self.most = self._now = 0
         self.names: dict[str, str] = {}
         self.body, self.added, self.pinned = b"", b"", list[str]()
-        node, lock = self, threading.Lock()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_POST(self) -> None:
-                url = urlsplit(self.path)
-                if url.path == "/api/v0/add":
-                    self.add()
-                    return
-                arguments = parse_qs(url.query)
-                with lock:
-                    node._now += 1
-                    node.most = max(node.most, node._now)
-                time.sleep(node.wait)
-                with lock:
-                    node._now -= 1
-                answer = getattr(self, url.path.removeprefix("/api/v0/").replace("/", "_"))(arguments["arg"][0])
-                try:
-                    self.send_response(500 if answer is None else 200)
-                    self.send_header("Content-Length", str(len(b"{}" if answer is None else answer)))
-                    self.end_headers()
-                    self.wfile.write(b"{}" if answer is None else answer)
-                except OSError:
-                    self.close_connection = True
-
-            def block_get(self, cid: str) -> bytes | None:
-                node.asked.append(cid)
-                if cid not in node.blocks:
-                    return None
-                return node.change(cid, node.blocks[cid])
-
-            def add(self) -> None:
-                """Answers before it has read anything, and with a line for each chunk, as Kubo may."""
-                self.send_response(200)
-                self.send_header("Connection", "close")
-                self.end_headers()
-                node.body = b""
-                try:
-                    while size := int(self.rfile.readline() or b"0", 16):
-                        node.body += self.rfile.read(size + 2)[:-2]
-                        self.wfile.write(json.dumps({"Name": "data", "Bytes": size, "Padding": "x" * 2000}).encode())
-                        self.wfile.write(b"\n")
-                    self.wfile.write(node.added)
-                except OSError:
-                    pass
-
-            def pin_add(self, cid: str) -> bytes | None:
-                node.pinned.append(cid)
-                return json.dumps({"Progress": 1}).encode() + b"\n" + json.dumps({"Pins": [cid]}).encode()
-
-            def name_publish(self, path: str) -> bytes | None:
-                return json.dumps({"Name": "k51name", "Value": path}).encode()
-
-            def name_resolve(self, name: str) -> bytes | None:
-                found = node.names.get(name.removeprefix("/ipns/"))
-                return json.dumps({"Path": f"/ipfs/{found}"}).encode() if found else None
-
-            def log_message(self, *words: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.most = self.now = 0
+        self.lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"node": self}))
         self._server.daemon_threads = True
         self.api = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -168,3 +109,63 @@ class FakeNode:
     def __exit__(self, *error: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    node: FakeNode
+
+    def do_POST(self) -> None:
+        url = urlsplit(self.path)
+        if url.path == "/api/v0/add":
+            self.add()
+            return
+        with self.node.lock:
+            self.node.now += 1
+            self.node.most = max(self.node.most, self.node.now)
+        time.sleep(self.node.wait)
+        with self.node.lock:
+            self.node.now -= 1
+        verb = url.path.removeprefix("/api/v0/").replace("/", "_")
+        answer = getattr(self, verb)(parse_qs(url.query)["arg"][0])
+        self.answer(500 if answer is None else 200, b"{}" if answer is None else answer)
+
+    def answer(self, status: int, body: bytes) -> None:
+        try:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            self.close_connection = True
+
+    def block_get(self, cid: str) -> bytes | None:
+        self.node.asked.append(cid)
+        return self.node.change(cid, self.node.blocks[cid]) if cid in self.node.blocks else None
+
+    def add(self) -> None:
+        """Answers before it has read anything, and with a line for each chunk, as Kubo may."""
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.node.body = b""
+        with suppress(OSError):
+            while size := int(self.rfile.readline() or b"0", 16):
+                self.node.body += self.rfile.read(size + 2)[:-2]
+                self.wfile.write(json.dumps({"Name": "data", "Bytes": size, "Padding": "x" * 2000}).encode() + b"\n")
+            self.wfile.write(self.node.added)
+
+    def pin_add(self, cid: str) -> bytes | None:
+        self.node.pinned.append(cid)
+        return json.dumps({"Progress": 1}).encode() + b"\n" + json.dumps({"Pins": [cid]}).encode()
+
+    def name_publish(self, path: str) -> bytes | None:
+        return json.dumps({"Name": "k51name", "Value": path}).encode()
+
+    def name_resolve(self, name: str) -> bytes | None:
+        found = self.node.names.get(name.removeprefix("/ipns/"))
+        return json.dumps({"Path": f"/ipfs/{found}"}).encode() if found else None
+
+    def log_message(self, *words: object) -> None:
+        pass

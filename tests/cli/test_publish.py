@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.dag import FakeNode
 
+from orlop.volumes.ipfs import publish
+
 pytestmark = [
     pytest.mark.part("D7"),
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root"),
@@ -71,17 +73,28 @@ def test_a_large_file_is_sent_while_the_node_answers(orlop, content, node):
 
 def test_what_ipfs_cannot_hold_is_named_and_left_out(orlop, content, node):
     os.mkfifo(content / "pipe")
-    (content / "other").mkdir()
     (content / "f").write_text("here")
-    subprocess.run(["mount", "-t", "tmpfs", "none", str(content / "other")], check=True)
-    try:
-        done = orlop("volume", "publish", "data", "--api", node.api)
-    finally:
-        subprocess.run(["umount", str(content / "other")], check=True)
 
-    assert "'data/pipe' is left out: it is no file" in done.stderr
-    assert [name for name, _, _ in parts(node.body) if "pipe" in name] == []
-    assert ("data%2Ff", "application/octet-stream", b"here") in parts(node.body)
+    done = orlop("volume", "publish", "data", "--api", node.api)
+
+    assert done.stderr == "orlop: 'data/pipe' is left out: it is no file\n"
+    assert [name for name, _, _ in parts(node.body)] == ["data", "data%2Ff"]
+
+
+def test_other_filesystems_in_a_volume_are_left_out(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "lost+found").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path / "other")], check=True)
+    try:
+        (tmp_path / "other/secret").write_text("not ours")
+        skipped = []
+
+        sent = b"".join(publish.body(tmp_path, "data", skipped.append))
+    finally:
+        subprocess.run(["umount", str(tmp_path / "other")], check=True)
+
+    assert parts(sent) == [("data", "application/x-directory", b"")]
+    assert skipped == ["'data/other' is left out: it is another filesystem"]
 
 
 def test_a_name_that_is_not_utf8_is_refused(orlop, content, node):
@@ -116,15 +129,22 @@ def test_settings_name_the_nodes(orlop, content, node):
         assert second.pinned == [CID]
 
 
-@pytest.mark.parametrize("answer", [b"", b"nonsense\n", b'{"Message": "disk full", "Code": 0, "Type": "error"}\n'])
-def test_a_node_that_does_not_add_it_is_named(orlop, content, node, answer):
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "does not say what it has added"),
+        (b"nonsense\n", "nonsense"),
+        (b'{"Message": "disk full", "Code": 0, "Type": "error"}\n', "disk full"),
+    ],
+)
+def test_a_node_that_does_not_add_it_is_named_with_its_reason(orlop, content, node, answer, reason):
     node.added = answer
 
     refused = orlop("volume", "publish", "data", "--api", node.api, status=1)
 
     assert node.api in refused.stderr
+    assert reason in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    assert answer != node.added or "disk full" not in answer.decode() or "disk full" in refused.stderr
 
 
 def test_a_node_that_hangs_up_is_named_and_the_volume_is_free_again(orlop, content, root):
