@@ -19,7 +19,6 @@ from orlop.volumes import folders
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.ipfs.cid import Cid
 from orlop.volumes.ipfs.node import API, DEFAULT, Node
-from orlop.volumes.ipfs.tree import Limits, Owner, materialise
 from orlop.volumes.options import capacity, number
 
 _LIMIT = 10 << 30
@@ -103,6 +102,8 @@ class IpfsDriver:
 
     def _fetch(self, cid: Cid, place: Path, volume: Volume, node: Node) -> None:
         """All of it or nothing under its name; what came of it stays as ``.new``, and is checked by the next try."""
+        from orlop.volumes.ipfs.tree import Limits, materialise  # with threads: only who fetches pays for them
+
         new = place.with_name(place.name + _NEW)
         new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for stale in set(new.parent.glob(f"*{_NEW}")) - {new}:
@@ -126,8 +127,8 @@ def _cid(volume: Volume) -> Cid:
         raise Invalid(f"option 'cid' of volume {volume.name!r}: {error}") from None
 
 
-def _owner(volume: Volume) -> Owner:
-    return Owner(number(volume, "uid", 0), number(volume, "gid", 0))
+def _owner(volume: Volume) -> tuple[int, int]:
+    return number(volume, "uid", 0), number(volume, "gid", 0)
 
 
 def _point(link: Path, target: str) -> None:

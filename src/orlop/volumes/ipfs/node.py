@@ -4,18 +4,20 @@ What a node says is believed nowhere: `Node.block` hands out bytes only if their
 is bounded: a silent node is given up after `SILENCE` seconds, and `Node.close` ends all that is still being asked.
 """
 
-import http.client
 import json
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode, urlsplit
 
 from orlop.errors import Corrupt, Invalid, OrlopError, Unavailable
 from orlop.volumes.ipfs.cid import LARGEST, Cid
+
+if TYPE_CHECKING:
+    # Only who asks a node pays for it: starting has to be quick.
+    from http.client import HTTPConnection, HTTPResponse
 
 API = "IPFS_API"
 """The setting with the address of the node that is asked where a volume names none."""
@@ -24,9 +26,10 @@ SILENCE = 30.0
 """Seconds until a node that says nothing is given up; one that looks for a block is told to do so for a little less."""
 _CONNECT = 10.0
 """Seconds until a node is reached."""
+_OK = 200
 _ANSWER = 1 << 20
 """Bytes of any other answer's line."""
-_Line = tuple[http.client.HTTPConnection, socket.socket]
+_Line = tuple["HTTPConnection", socket.socket]
 """A connection, and its socket: the former may let go of it."""
 
 
@@ -118,8 +121,10 @@ class Node:
     @contextmanager
     def _asking(
         self, verb: str, options: Mapping[str, str], what: str, body: Iterable[bytes] = (), content_type: str = ""
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator["HTTPResponse"]:
         """Ask; yields the answer, whose errors are ours."""
+        from http.client import HTTPException
+
         sender, line, keep = None, None, False
         try:
             connection, sock = line = self._take()
@@ -129,11 +134,11 @@ class Node:
             connection.endheaders()
             sender = _Sender(sock, body) if content_type else None
             answer = connection.getresponse()
-            if answer.status != HTTPStatus.OK:
+            if answer.status != _OK:
                 raise Unavailable(f"node {self.api!r}, {what}: {_message(answer.read(_ANSWER), answer.status)}")
             yield answer
             keep = answer.isclosed() and not answer.will_close and not sender
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             if sender and isinstance(sender.failure, OrlopError):
                 raise sender.failure from None
             reason = "it says nothing" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
@@ -146,10 +151,12 @@ class Node:
 
     def _take(self) -> _Line:
         """A connection that nobody else uses, from now on or for the first time."""
+        from http.client import HTTPConnection
+
         with self._lock:
             line = self._idle.pop() if self._idle else None
         if line is None:
-            made = http.client.HTTPConnection(self._host, self._port, timeout=min(_CONNECT, self._silence))
+            made = HTTPConnection(self._host, self._port, timeout=min(_CONNECT, self._silence))
             made.connect()
             made.sock.settimeout(self._silence)
             line = made, made.sock

@@ -6,14 +6,13 @@ modes, attributes, hard links, devices, pipes and sockets) stays behind.
 
 import os
 import stat
-import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from urllib.parse import quote_plus
 
 from orlop.errors import Invalid, Unavailable
 
-BOUNDARY = uuid.uuid4().hex
+BOUNDARY = os.urandom(16).hex()
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 """Of what `body` yields."""
 _BLOCK = 1 << 18

@@ -60,20 +60,12 @@ class _Job:
     """Those that the folder of a shard has already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who owns all files."""
-
-    uid: int
-    gid: int
-
-
-def materialise(root: Cid, target: Path, fetch: Callable[[Cid], bytes], owner: Owner, limits: Limits) -> None:
+def materialise(root: Cid, target: Path, fetch: Callable[[Cid], bytes], owner: tuple[int, int], limits: Limits) -> None:
     """Write all that ``root`` leads to below the folder ``target``, which may hold a part of it already.
 
-    A root that is a file becomes a file of that name in it. ``fetch`` is called by several threads, and hands out
-    bytes that are those of the CID. Raises what it raises, `Corrupt` for a DAG that makes no sense, and `NoSpace` and
-    `Unavailable` for the ``limits``; each names the CID or the file.
+    A root that is a file becomes a file of that name in it. ``owner`` is user and group. ``fetch`` is called by several
+    threads, and hands out bytes that are those of the CID. Raises what it raises, `Corrupt` for a DAG that makes no
+    sense, and `NoSpace` and `Unavailable` for the ``limits``.
     """
     jobs, running = [_Job(root, target)], dict[Future[bytes], _Job]()
     pool = ThreadPoolExecutor(_AT_ONCE, "ipfs")
@@ -121,7 +113,7 @@ class _Step:
 
     job: _Job
     root: Path
-    owner: Owner
+    owner: tuple[int, int]
     limits: Limits
 
     def take(self, block: bytes) -> Sequence[_Job]:
@@ -157,7 +149,7 @@ class _Step:
             path /= str(self.job.cid)
         if node.kind == "symlink":
             _link(path, node.data)
-            os.lchown(path, self.owner.uid, self.owner.gid)
+            os.lchown(path, *self.owner)
             return []
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
@@ -203,7 +195,7 @@ class _Step:
         return jobs
 
     def _own(self, path: Path, mode: int) -> None:
-        os.chown(path, self.owner.uid, self.owner.gid, follow_symlinks=False)
+        os.chown(path, *self.owner, follow_symlinks=False)
         path.chmod(mode)
 
 
