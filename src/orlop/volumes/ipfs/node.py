@@ -34,7 +34,7 @@ _Line = tuple["HTTPConnection", socket.socket]
 
 
 class Node:
-    """The node at ``api``; may be asked by several threads at once, each each over another connection."""
+    """The node at ``api``; may be asked by several threads at once, each over another connection."""
 
     def __init__(self, api: str, silence: float = SILENCE):
         """Connects to nothing yet. Raises `Invalid` if ``api`` is no ``http://HOST:PORT``."""
@@ -51,6 +51,10 @@ class Node:
         patience = f"{max(1, int(self._silence * 0.8))}s"
         with self._asking("block/get", {"arg": str(cid), "timeout": patience}, f"block {str(cid)!r}") as answer:
             data = answer.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise Corrupt(
+                f"node {self.api!r}: block {str(cid)!r} has more than the {LARGEST} bytes that nodes exchange"
+            )
         if not cid.matches(data):
             raise Corrupt(
                 f"node {self.api!r} answers with other bytes than those of block {str(cid)!r}: "
