@@ -38,8 +38,9 @@ class Kubo:
     def start(self) -> None:
         """Serve, and wait until it answers."""
         home = str(Path(__file__).parents[1])
+        # The library writes a log of its own to where it is started.
         argv = [sys.executable, "-m", "tests.kubo", str(self.folder / "repo"), str(self._port)]
-        self._process = self.machine.spawn(argv, log=self.folder / "log", env={"PYTHONPATH": home}, cwd=home)
+        self._process = self.machine.spawn(argv, log=self.folder / "log", env={"PYTHONPATH": home}, cwd=self.folder)
         until = time.monotonic() + 30
         while self.machine.run(["curl", "-sf", "-X", "POST", f"{self.api}/api/v0/id"], check=False).returncode:
             assert self._process.running, (self.folder / "log").read_text()
