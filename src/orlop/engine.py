@@ -18,6 +18,8 @@ from orlop.volumes import azure_account, reconcile, references
 from orlop.volumes.azurefile import AzureFileDriver
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
+from orlop.volumes.ipfs import node as ipfs
+from orlop.volumes.ipfs.driver import IpfsDriver
 from orlop.volumes.local import LocalDriver
 from orlop.volumes.memory import TmpfsDriver
 from orlop.volumes.recipes import RECIPES
@@ -83,6 +85,7 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
         "secret": SecretDriver(config.run / "secrets", resolve=resolve),
         **{name: RemoteDriver(recipe, config.root / "drivers" / name, resolve) for name, recipe in RECIPES.items()},
         "azurefile": AzureFileDriver({name: os.environ.get(name, "") for name in azure_account.SETTINGS}),
+        "ipfs": IpfsDriver(config.root / "drivers" / "ipfs", {ipfs.API: os.environ.get(ipfs.API, "")}),
     }
     foreign = {
         entry.name: _made(entry.load(), config.root / "drivers" / entry.name, resolve)

@@ -66,6 +66,7 @@ def test_only_settings_can_be_set(built: Path) -> None:
         "AZURE_STORAGE_ENDPOINT",
         "CLOUD_PLATFORM",
         "DEBUG",
+        "IPFS_API",
         "ORLOP_TRASH",
     }
     assert [mount["name"] for mount in config["mounts"] if mount["settable"]] == ["data"]

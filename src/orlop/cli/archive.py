@@ -1,7 +1,6 @@
 """``orlop volume export`` and ``import``: a volume's files as a tar stream, and back into a new volume."""
 
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -13,10 +12,10 @@ from typing import IO
 import click
 
 from orlop import engine
+from orlop.cli.held import asked_to_end, mounted
 from orlop.cli.options import configured, mapping
 from orlop.errors import Conflict, Invalid, OrlopError, Unavailable
-from orlop.kernel import processes
-from orlop.state import Holder, Row
+from orlop.state import Row
 from orlop.volumes.service import VolumeService
 
 _COMPRESSORS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
@@ -39,7 +38,7 @@ def export(config: engine.Config, name: str, target: str) -> None:
         raise Invalid("an archive is not for a terminal; name a file by -o, or redirect standard output")
     service = engine.volumes(config)
     row = service.get(name)
-    with asked_to_end(), _mounted(service, row, "export") as folder, _written(target) as sink:
+    with asked_to_end(), mounted(service, row, "export") as folder, _written(target) as sink:
         tar = subprocess.Popen([*_TAR, f"--directory={folder}", "."], stdout=subprocess.PIPE)
         with ended_with(tar):
             assert tar.stdout is not None  # noqa: S101 - a pipe was asked for
@@ -66,7 +65,7 @@ def import_(config: engine.Config, name: str, source: str, options: Sequence[str
     with _opened(source) as (archive, size), asked_to_end():
         row = service.create(name, mapping(options), mapping(labels), exist_ok=False)
         try:
-            with _mounted(service, row, "import") as folder:
+            with mounted(service, row, "import") as folder:
                 _refuse_content(folder, row)
                 _fill(folder, archive, f"import {name}", size)
         except BaseException:
@@ -115,23 +114,6 @@ def pump(source: IO[bytes], sink: IO[bytes], label: str, length: int) -> None:
         while block := source.read(_BLOCK):
             sink.write(block)
             bar.update(len(block))
-
-
-@contextmanager
-def _mounted(service: VolumeService, row: Row, what: str) -> Iterator[Path]:
-    """The volume's files, held by this process: it is neither removed nor detached meanwhile."""
-    pid = os.getpid()
-    holder = Holder("orlop", f"{what}-{pid}", pid, processes.start_time(pid) or 0)
-    folder = service.mount(row.name, holder)
-    try:
-        # However long it takes: the kernel does not unmount what is open.
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield folder
-        finally:
-            os.close(fd)
-    finally:
-        service.unmount(row.name, holder)
 
 
 @contextmanager
@@ -191,21 +173,6 @@ def _opened(source: str) -> Iterator[tuple[IO[bytes], int]]:
     with Path(source).open("rb") as file:
         found = os.fstat(file.fileno())
         yield file, found.st_size if stat.S_ISREG(found.st_mode) else 0
-
-
-@contextmanager
-def asked_to_end() -> Iterator[None]:
-    """SIGTERM is an error like others, so that what was begun is undone."""
-
-    def end(number: int, frame: object) -> None:
-        del frame
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_content(folder: Path, row: Row) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from orlop import engine
-from orlop.cli.archive import asked_to_end, ended_with, pump
+from orlop.cli.archive import ended_with, pump
+from orlop.cli.held import asked_to_end
 from orlop.cli.options import configured, mapping
 from orlop.errors import Invalid
 from orlop.kernel import processes

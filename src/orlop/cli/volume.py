@@ -14,6 +14,7 @@ from orlop.cli.engines import Engines, asking
 from orlop.cli.filters import Filters, labelled
 from orlop.cli.migrate import migrate
 from orlop.cli.options import configured, each, mapping
+from orlop.cli.publish import publish
 from orlop.cli.removal import prune, restore, rm
 from orlop.errors import Invalid, OrlopError
 from orlop.state import Row
@@ -39,7 +40,7 @@ def volume() -> None:
     """Manage volumes."""
 
 
-for _command in (rm, restore, prune, export, import_, migrate):
+for _command in (rm, restore, prune, export, import_, migrate, publish):
     volume.add_command(_command)
 
 

@@ -23,6 +23,7 @@ _SETTINGS = {
     "AZURE_STORAGE_ACCOUNT": "The storage account of Azure file shares",
     "AZURE_STORAGE_ACCOUNT_KEY": f"Its key, or file:PATH with a path below {_ROOT}, which is the mount data",
     "AZURE_STORAGE_ENDPOINT": "Its endpoint, for another cloud than the public one (core.windows.net)",
+    "IPFS_API": "Where the IPFS node's RPC API is (http://127.0.0.1:5001)",
 }
 _CAPABILITIES = (
     "CAP_SYS_ADMIN",  # mounts, loop devices

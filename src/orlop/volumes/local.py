@@ -8,13 +8,12 @@ type= device= o=        whatever mount(8) can mount, as Docker's local driver ha
 
 import logging
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import Invalid, Unavailable
 from orlop.mount import Mount
-from orlop.volumes import image, network, references
+from orlop.volumes import folders, image, network, references
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.options import capacity, flag, mode, number
 
@@ -69,7 +68,7 @@ class LocalDriver:
         """See `VolumeDriver.remove`. A folder of yours, and what was mounted, is not touched."""
         folder = self._root / volume.key
         for name in ("_data", "_data.new"):
-            _delete(folder / name)
+            folders.delete(folder / name)
         for name in ("image", "image.new", "image.grow"):
             (folder / name).unlink(missing_ok=True)
 
@@ -114,7 +113,7 @@ class LocalDriver:
         size = capacity(volume)
         if size is not None:
             return (self._root / volume.key / "image").stat().st_blocks * 512
-        return _occupied(Path(volume.options.get("mountpoint", self._root / volume.key / "_data")))
+        return folders.occupied(Path(volume.options.get("mountpoint", self._root / volume.key / "_data")))
 
 
 def _check(volume: Volume) -> None:
@@ -185,21 +184,3 @@ def _make_root(folder: Path, volume: Volume) -> None:
     os.chown(new, root.uid, root.gid)
     new.chmod(root.mode)
     new.rename(folder)
-
-
-def _delete(folder: Path) -> None:
-    """Never through a mount, wherever it came from: another filesystem's files are not ours to delete."""
-    done = subprocess.run(["rm", "-rf", "--one-file-system", "--", str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        raise Unavailable(f"'{folder}' could not be deleted: {done.stderr.strip()}")
-
-
-def _occupied(folder: Path) -> int:
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118 - Path costs 10x
-            except FileNotFoundError:
-                continue
-    return total
