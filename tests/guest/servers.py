@@ -13,7 +13,8 @@ _SAMBA = """\
   bind interfaces only = yes
   disable netbios = yes
   smb ports = 445
-  server min protocol = SMB3
+  server min protocol = SMB2_10
+  map to guest = bad user
   passdb backend = tdbsam:{folder}/passdb.tdb
   log file = {folder}/log
   lock directory = {folder}
@@ -27,11 +28,19 @@ _SAMBA = """\
   path = {share}
   read only = no
   force user = root
+[public]
+  path = {share}/public
+  read only = no
+  guest ok = yes
+  force user = root
 """
 
 
 class Servers:
-    """``/export`` over NFS 3 and 4 and ``//127.0.0.1/share`` over SMB 3; their folders are ``export`` and ``share``."""
+    """``/export`` over NFS 3 and 4 and ``//127.0.0.1/share`` over SMB 2.1 and 3: the folders ``export`` and ``share``.
+
+    ``//127.0.0.1/public`` is the folder ``public`` in that share, for guests too.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -73,10 +82,28 @@ class Servers:
         self._smbd.terminate(60)
         self._smbd = None
 
+    def kill(self) -> None:
+        """Both end in the middle of whatever they do."""
+        self._sh("rpc.nfsd 0; pkill -9 -x smbd")
+        assert self._smbd is not None
+        self._smbd.wait()
+        self._smbd = None
+
+    def silence(self) -> None:
+        """From now on both are there and say nothing: NFS behind a firewall, Samba stopped."""
+        self._sh("iptables -A INPUT -p tcp -m multiport --ports 2049,111 -j DROP; pkill -STOP -x smbd")
+
+    def speak(self) -> None:
+        """No longer silent; never silent is fine."""
+        self._sh("iptables -F INPUT; pkill -CONT -x smbd || true")
+
     def empty(self) -> None:
         """Nothing in the folders."""
-        for file in (*self.export.iterdir(), *self.share.iterdir()):
-            file.unlink()
+        self._sh(f"rm -rf {self.export}/* {self.share}/*")
+
+    def remove(self, name: str) -> None:
+        """A folder of the export goes, with all that the server knows of it."""
+        self._sh(f"rm -rf {self.export}/{name}; exportfs -f")
 
     def _sh(self, command: str, typed: str = "") -> None:
         self.machine.run(["bash", "-ec", command], input=typed)

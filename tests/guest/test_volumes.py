@@ -11,7 +11,6 @@ import pytest
 from tests.guest.servers import USER, Servers
 
 from orlop.kernel.mounter import KernelMounter
-from orlop.testing.drivers import VolumeDriverContract
 from orlop.volumes.driver import Volume, VolumeDriver
 from orlop.volumes.local import LocalDriver
 
@@ -19,14 +18,6 @@ from orlop.volumes.local import LocalDriver
 @pytest.fixture
 def driver(tmp_path: Path) -> VolumeDriver:
     return LocalDriver(tmp_path)
-
-
-class TestNfs(VolumeDriverContract):
-    options = {"type": "nfs", "device": ":/export", "o": "addr=localhost,vers=4.2,soft"}
-
-
-class TestCifs(VolumeDriverContract):
-    options = {"type": "cifs", "device": "//localhost/share", "o": f"username={USER},password=file:/etc/hostname"}
 
 
 class Command:
