@@ -81,6 +81,7 @@ def test_files_are_in_the_share_with_the_owner_and_modes_asked_for_and_the_passw
     assert (servers.share / "dir/file").read_text() == "x"
     assert {f"vers={version['vers']}", "hard", f"username={USER}", "nosuid", "nodev"} <= {*words}
     assert ("seal" in words) == ("seal" in version)
+    assert [where for where, text in told.items() if USER.encode() in text]
     assert [where for where, text in told.items() if PASSWORD.encode() in text] == []
     assert plugin.mounts() == []
 

@@ -81,19 +81,6 @@ def test_files_go_to_the_server_and_come_back_and_nothing_stays_mounted(
     assert orlop.mounts() == []
 
 
-def test_a_wrong_password_is_an_error_that_does_not_show_it(orlop: Command, servers: Servers, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong"
-    wrong.write_text("hunter2")
-    options = f"o=username={USER},password=file:{wrong}"
-    orlop("volume", "create", "-o", "type=cifs", "-o", "device=//127.0.0.1/share", "-o", options, "remote")
-
-    error = orlop("volume", "export", "--output", f"{tmp_path}/out.tar", "remote", fails=True)
-
-    assert "mount of '//127.0.0.1/share' (cifs): Permission denied" in error
-    assert "hunter2" not in error
-    assert orlop.mounts() == []
-
-
 @KINDS
 def test_a_server_that_is_down_is_an_error_soon_and_once_it_is_up_all_is_well(
     orlop: Command, servers: Servers, tmp_path: Path, kind: Kind, folder: str
