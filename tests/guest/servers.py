@@ -8,7 +8,7 @@ USER, PASSWORD = "orlop", "correct horse"
 _SAMBA = """\
 [global]
   server role = standalone server
-  interfaces = lo
+  interfaces = 127.0.0.1
   bind interfaces only = yes
   disable netbios = yes
   smb ports = 445
