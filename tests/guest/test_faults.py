@@ -69,7 +69,6 @@ def test_while_a_server_is_dead_hard_mounts_wait_soft_ones_give_errors_and_other
     servers.start()
     both(lambda kind: lab.eventually(lambda: ended[kind].exists() and ended[kind].read_text(), 120))
 
-    print("dead:", errors, took)
     assert waiting
     assert [int(ended[f"soft-{kind}"].read_text()) < LINES for kind in KINDS] == [True, True]
     assert all("does not answer" in error for error in errors)
@@ -106,7 +105,6 @@ def test_a_server_that_falls_silent_holds_up_no_verb_for_ever_and_leaves_nothing
     mounted = both(timed("Mount"))
     servers.speak()
 
-    print("silent:", unmounted, mounted)
     assert left == []
     assert all(took < 40 for _, took in unmounted)
     assert all("no answer within" in error and took < 50 for error, took in mounted)
