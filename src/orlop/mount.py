@@ -52,13 +52,15 @@ class Mounter(Protocol):
     def mount(self, mounts: Sequence[Mount], target: Path) -> None:
         """Make ``mounts`` at ``target``, the last on top: all of them or none.
 
-        ``target`` is made if it is missing. Raises `Unavailable` with the kernel's reason.
+        ``target`` is made if it is missing. Raises `Unavailable` with the kernel's reason, or because a server does not
+        answer: nobody waits for one for ever.
         """
 
     def unmount(self, target: Path) -> None:
         """Take away everything mounted at ``target`` and the empty folder itself; nothing there is fine.
 
-        Raises `InUse` if a process still has files open there.
+        Raises `InUse` if a process still has files open there, `Busy` if its server does not answer in time: the mount
+        has gone then, and what was written last gets to the server when that is back.
         """
 
     def mounted(self, target: Path) -> bool:

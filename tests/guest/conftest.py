@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.guest.plugin import Plugin
 from tests.guest.servers import Servers
 from tests.journeys.lab import Lab
 
@@ -51,18 +52,33 @@ def _running(machine: Machine) -> Iterator[Servers]:
 def servers(_running: Servers) -> Iterator[Servers]:
     """The servers, with empty folders; both run, whatever a test did to them."""
     yield _running
+    _running.speak()
     _running.start()
     _running.empty()
 
 
 @pytest.fixture(scope="session")
-def computer(machine: Machine, _running: Servers) -> Iterator[Lab]:
+def served(machine: Machine, _running: Servers) -> Lab:
+    """orlop's daemon on the servers' machine, without an engine."""
     lab = Lab(machine)
     lab.serve()
-    lab.engine.start(timeout=200)
-    lab.engine.load(images.build("busybox"))
-    yield lab
-    lab.engine.stop()
+    return lab
+
+
+@pytest.fixture
+def plugin(served: Lab) -> Iterator[Plugin]:
+    """The daemon, as an engine speaks to it; a test gives back what it mounts, its volumes go by themselves."""
+    plugin = Plugin(served)
+    yield plugin
+    plugin.clean()
+
+
+@pytest.fixture(scope="session")
+def computer(served: Lab) -> Iterator[Lab]:
+    served.engine.start(timeout=200)
+    served.engine.load(images.build("busybox"))
+    yield served
+    served.engine.stop()
 
 
 @pytest.fixture

@@ -3,17 +3,17 @@
 import time
 
 from orlop.testing.machine import Machine
-from orlop.testing.process import Process
 
 USER, PASSWORD = "orlop", "correct horse"
 _SAMBA = """\
 [global]
   server role = standalone server
-  interfaces = lo
+  interfaces = 127.0.0.1
   bind interfaces only = yes
   disable netbios = yes
   smb ports = 445
-  server min protocol = SMB3
+  server min protocol = SMB2_10
+  map to guest = bad user
   passdb backend = tdbsam:{folder}/passdb.tdb
   log file = {folder}/log
   lock directory = {folder}
@@ -27,11 +27,19 @@ _SAMBA = """\
   path = {share}
   read only = no
   force user = root
+[public]
+  path = {share}/public
+  read only = no
+  guest ok = yes
+  force user = root
 """
 
 
 class Servers:
-    """``/export`` over NFS 3 and 4 and ``//127.0.0.1/share`` over SMB 3; their folders are ``export`` and ``share``."""
+    """``/export`` over NFS 3 and 4 and ``//127.0.0.1/share`` over SMB 2.1 and 3: the folders ``export`` and ``share``.
+
+    ``//127.0.0.1/public`` is the folder ``public`` in that share, for guests too.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -39,7 +47,7 @@ class Servers:
         self.password = machine.folder / "password"
         self._samba = machine.folder / "samba"
         self._config = self._samba / "smb.conf"
-        self._smbd: Process | None = None
+        self._running = False
         for folder in (self.export, self.share, self._samba):
             folder.mkdir()
         self.password.write_text(f"{PASSWORD}\n")
@@ -58,25 +66,42 @@ class Servers:
 
     def start(self) -> None:
         """Start both; again is fine."""
-        if self._smbd is not None:
+        if self._running:
             return
         self._sh("exportfs -ra; rpc.nfsd --grace-time 10 --lease-time 10 4")
-        argv = ["smbd", "--foreground", "--no-process-group", f"--configfile={self._config}"]
-        self._smbd = self.machine.spawn(argv, log=self.machine.folder / "smbd.log")
+        # Not as a child of ours, which would stop with it.
+        self._sh(f"smbd --daemon --configfile={self._config}")
         self._wait_for(2049, 445)
+        self._running = True
 
     def stop(self) -> None:
         """Stop both, as for maintenance; again is fine."""
-        if self._smbd is None:
-            return
-        self._sh("rpc.nfsd 0")
-        self._smbd.terminate(60)
-        self._smbd = None
+        if self._running:
+            self._end("TERM")
+
+    def kill(self) -> None:
+        """Both end in the middle of whatever they do."""
+        self._end("KILL")
+
+    def silence(self) -> None:
+        """From now on both are there and say nothing: NFS behind a firewall, Samba stopped."""
+        self._sh("iptables -A INPUT -p tcp -m multiport --ports 2049,111 -j DROP; pkill -STOP smbd")
+
+    def speak(self) -> None:
+        """No longer silent; never silent is fine."""
+        self._sh("iptables -F INPUT; pkill -CONT smbd || true")
 
     def empty(self) -> None:
         """Nothing in the folders."""
-        for file in (*self.export.iterdir(), *self.share.iterdir()):
-            file.unlink()
+        self._sh(f"rm -rf {self.export}/* {self.share}/*")
+
+    def remove(self, name: str) -> None:
+        """A folder of the export goes, with all that the server knows of it."""
+        self._sh(f"rm -rf {self.export}/{name}; exportfs -f")
+
+    def _end(self, signal: str) -> None:
+        self._sh(f"rpc.nfsd 0; pkill -{signal} smbd; while pgrep smbd >/dev/null; do sleep 0.2; done")
+        self._running = False
 
     def _sh(self, command: str, typed: str = "") -> None:
         self.machine.run(["bash", "-ec", command], input=typed)

@@ -71,6 +71,14 @@ class TestDockersOptions(TestFolder):
         assert "hunter2" not in str(caught.value)
 
 
+class TestWhateverMountCanMount(VolumeDriverContract):
+    options = {"type": "nfs", "device": ":/export", "o": "addr=localhost,vers=4.2,soft"}
+
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> VolumeDriver:
+        return LocalDriver(tmp_path)
+
+
 class TestTmpfs(VolumeDriverContract):
     options = {"size": "8m", "mode": "0750", "uid": "7", "gid": "8", "nr_inodes": "100"}
     refused = {"size": "x", "mode": "99999", "nr_inodes": "-1"}

@@ -10,14 +10,14 @@ import errno
 import fcntl
 import logging
 import os
-import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import InUse, OrlopError, Unavailable
-from orlop.kernel import loop, mountinfo, probe
+from orlop.kernel import loop, mountinfo, probe, waiting
 from orlop.kernel import syscalls as sc
+from orlop.kernel.namespaces import namespace
 from orlop.kernel.processes import command
 from orlop.kernel.programs import Programs
 from orlop.kernel.transplant import Graft, transplant
@@ -85,7 +85,7 @@ class KernelMounter:
         """See `Mounter.unmount`."""
         while _is_mount_point(target):
             try:
-                sc.umount(target)
+                _unmount_one(target)
             except OSError as error:
                 if error.errno == errno.EBUSY:
                     raise InUse(f"'{target}' is in use{_users_of(target)}") from error
@@ -184,15 +184,19 @@ def _mount_one(mount: Mount, target: Path) -> None:
 def _mount_filesystem(mount: Mount, source: str, target: Path) -> None:
     attributes, parameters = _split(mount.options)
     parameters += [f"{name}={value}" for name, value in mount.secrets]
-    context = sc.syscall(sc.FSOPEN, mount.type.encode(), sc.FSOPEN_CLOEXEC)
-    with _closing(context):
-        try:
-            _configure(context, source, parameters, read_only="ro" in mount.options)
-            fd = sc.syscall(sc.FSMOUNT, context, sc.FSMOUNT_CLOEXEC, attributes)
-        except OSError as error:
-            raise OSError(error.errno, _complaint(context) or error.strerror) from error
-        with _closing(fd):
-            sc.move_tree(fd, target)
+
+    def open_() -> int:
+        context = sc.syscall(sc.FSOPEN, mount.type.encode(), sc.FSOPEN_CLOEXEC)
+        with _closing(context):
+            try:
+                _configure(context, source, parameters, read_only="ro" in mount.options)
+                return sc.syscall(sc.FSMOUNT, context, sc.FSMOUNT_CLOEXEC, attributes)
+            except OSError as error:
+                raise OSError(error.errno, _complaint(context) or error.strerror) from error
+
+    fd = waiting.Opening(open_).within(waiting.MOUNT) if mount.type in waiting.REMOTE else open_()
+    with _closing(fd):
+        sc.move_tree(fd, target)
 
 
 def _configure(context: int, source: str, parameters: Sequence[str], *, read_only: bool) -> None:
@@ -224,6 +228,23 @@ def _split(options: Sequence[str]) -> tuple[int, list[str]]:
         elif option not in _PLAIN:
             parameters.append(option)
     return attributes, parameters
+
+
+def _unmount_one(target: Path) -> None:
+    if not _has_server(target):
+        sc.umount(target)
+        return
+    # Whoever waits for an answer has it in use, also if that is us.
+    flags = sc.MNT_DETACH if probe.is_silent(target) else 0
+    waiting.unmount(target, flags, lambda: _is_mount_point(target))
+
+
+def _has_server(target: Path) -> bool:
+    try:
+        found = sc.mount_at(target)
+    except OSError:
+        return False
+    return found is not None and not found.on_device and mountinfo.type_of(found.device) in waiting.REMOTE
 
 
 def _is_mount_point(target: Path) -> bool:
@@ -280,30 +301,30 @@ def _seen(tops: Mapping[tuple[str, str], Path]) -> dict[Path, list[int]]:
     for pid, text in mountinfo.namespaces():
         for entry in mountinfo.parse(text, devices):
             target = next((tops[above] for above in entry.shows() if above in tops), None)
-            if target is not None and pid not in found.get(target, ()) and not _is_itself(pid, entry, target.parent):
+            if target is not None and pid not in found.get(target, ()) and not _is_itself(pid, entry, target):
                 found.setdefault(target, []).append(pid)
     return found
 
 
-def _is_itself(pid: int, entry: mountinfo.Entry, folder: Path) -> bool:
-    """Whether ``entry`` of process ``pid``'s namespace is on the very ``folder`` where we mount."""
+def _is_itself(pid: int, entry: mountinfo.Entry, target: Path) -> bool:
+    """Whether ``entry`` of process ``pid``'s namespace is on the very folder ``target`` where we mount."""
+    # The names first: only then is it sure that no server which is silent is asked.
+    if Path(entry.target).name != target.name:
+        return False
     try:
-        return Path(f"/proc/{pid}/root", entry.target.lstrip("/")).parent.samefile(folder)
+        return Path(f"/proc/{pid}/root", entry.target.lstrip("/")).parent.samefile(target.parent)
     except OSError:
         return False
 
 
 def _users_of(target: Path) -> str:
-    """`` by sleep (123), ...``: the processes with open files or their working folder below ``target``."""
+    """`` by sleep (123), ...``: the processes of our namespace with their working folder below ``target``."""
     found = []
-    device = target.stat().st_dev
+    ours = namespace("self")
     for link in Path("/proc").glob("[0-9]*/cwd"):
         with contextlib.suppress(OSError):
-            if (
-                stat.S_ISDIR(link.stat().st_mode)
-                and link.stat().st_dev == device
-                and link.readlink().is_relative_to(target)
-            ):
+            # Read, and not followed: that could ask a server, perhaps another one, which is silent.
+            if link.readlink().is_relative_to(target) and namespace(link.parent.name) == ours:
                 pid = int(link.parent.name)
                 found.append(f"{command(pid)} ({pid})")
     return " by " + ", ".join(found) if found else ""

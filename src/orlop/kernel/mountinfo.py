@@ -54,6 +54,11 @@ def at(targets: Container[str]) -> Iterator[Entry]:
     return iter({entry.target: entry for entry in ours() if entry.target in targets}.values())
 
 
+def type_of(device: str) -> str:
+    """The type of the filesystem with this device number, such as ``nfs4``; empty if it is not mounted here."""
+    return next((entry.type for entry in parse(_read("/proc/self/mountinfo"), {device})), "")
+
+
 def filesystem_of(path: Path) -> str:
     """The type of filesystem that ``path`` is on, such as ``ext4``."""
     device = path.stat().st_dev

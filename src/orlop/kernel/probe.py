@@ -43,6 +43,12 @@ def answers(target: Path, patience: float) -> bool:
         return False
 
 
+def is_silent(target: Path) -> bool:
+    """Whether somebody has asked the filesystem at ``target`` and still waits; that alone keeps it in use."""
+    question = _asked.get(target)
+    return question is not None and question.is_alive()
+
+
 def _ask(target: Path, patience: float) -> bool:
     question = _asked.get(target)
     if question is None or question.answer is not None:

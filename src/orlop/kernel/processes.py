@@ -1,8 +1,16 @@
 """Which processes run, told apart from later ones that get the same number."""
 
+import subprocess
 from pathlib import Path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Child(subprocess.Popen[bytes]):
+    """A process that may outlive this one."""
+
+    def __del__(self) -> None:
+        """Popen's would warn of just that."""
 
 
 def boot_id() -> str:

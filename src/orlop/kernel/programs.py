@@ -42,13 +42,6 @@ class _Record:
     secrets: Sequence[str]
 
 
-class _Child(subprocess.Popen[bytes]):
-    """A process that may outlive this one."""
-
-    def __del__(self) -> None:
-        """Popen's would warn of just that."""
-
-
 class Programs:
     """The FUSE programs of this host's mounts; ``folder`` remembers them."""
 
@@ -56,7 +49,7 @@ class Programs:
         """The folder is made when it is needed; secrets are put there only if its filesystem is one ``in_memory``."""
         self._folder, self._patience, self._in_memory = folder, patience, in_memory
         # Kept so that their ends are noticed; those of an earlier daemon have another parent.
-        self._children: dict[Path, _Child] = {}
+        self._children: dict[Path, processes.Child] = {}
 
     def start(self, mount: Mount, target: Path, is_up: Callable[[], bool]) -> None:
         """Start ``mount``'s program and wait until ``is_up``.
@@ -141,12 +134,12 @@ class Programs:
         for path in self._folder.glob(self._path(target, ".*").name):
             path.unlink(missing_ok=True)
 
-    def _spawn(self, mount: Mount, target: Path, secrets: Mapping[str, str]) -> "_Child":
+    def _spawn(self, mount: Mount, target: Path, secrets: Mapping[str, str]) -> processes.Child:
         log = self._path(target, ".log")
         log.unlink(missing_ok=True)
         places = {"target": str(target), **secrets}
         with log.open("ab") as said:
-            child = _Child(
+            child = processes.Child(
                 [_filled(word, places) for word in mount.program],
                 stdin=subprocess.PIPE,
                 stdout=said,
@@ -183,7 +176,7 @@ class Programs:
                 f"secrets are kept in memory only, and '{self._folder}' is on {kind}; mount a tmpfs there"
             )
 
-    def _wait(self, mount: Mount, target: Path, child: "_Child", is_up: Callable[[], bool]) -> None:
+    def _wait(self, mount: Mount, target: Path, child: processes.Child, is_up: Callable[[], bool]) -> None:
         end = time.monotonic() + self._patience
         while not is_up():
             if child.poll() is not None:
@@ -195,7 +188,7 @@ class Programs:
                 )
             time.sleep(_POLL)
 
-    def _kill(self, child: "_Child") -> None:
+    def _kill(self, child: processes.Child) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()

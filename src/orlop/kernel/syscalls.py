@@ -102,10 +102,15 @@ class _Statx(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class MountRoot:
-    """A mount, seen from its root: its id as in mountinfo, and whether its filesystem is on a block device."""
+    """A mount, seen from its root: its id and its filesystem's device number as in mountinfo."""
 
     id: int
-    on_device: bool
+    device: str
+
+    @property
+    def on_device(self) -> bool:
+        """Whether its filesystem is on a block device."""
+        return not self.device.startswith("0:")
 
 
 def mount_at(path: Path) -> MountRoot | None:
@@ -120,4 +125,4 @@ def mount_at(path: Path) -> MountRoot | None:
     _checked(_libc.statx(AT_FDCWD, os.fsencode(path), flags, _STATX_MNT_ID, ctypes.byref(buffer)), path)
     if not buffer.attributes & _STATX_ATTR_MOUNT_ROOT:
         return None
-    return MountRoot(buffer.mnt_id, buffer.dev_major != 0)
+    return MountRoot(buffer.mnt_id, f"{buffer.dev_major}:{buffer.dev_minor}")

@@ -27,7 +27,8 @@ def _mount(asked: Asked) -> Mount:
         f"gid={number(volume, 'gid', 0)}",
         f"file_mode=0{mode(volume, 'filemode', 0o755):o}",
         f"dir_mode=0{mode(volume, 'dirmode', 0o755):o}",
-        "soft" if flag(volume, "soft") else "hard",
+        # An error after half a minute: the kernel waits for three echoes.
+        *(("soft", "echo_interval=10") if flag(volume, "soft") else ("hard",)),
         *switched_on(asked, _FLAGS),
         *numbers(asked, _NUMBERS),
         *texts(asked, {"username": "username", "domain": "domain"}),

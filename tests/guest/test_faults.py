@@ -1,0 +1,124 @@
+"""Servers that die and servers that fall silent under a volume: nothing is lost, and nobody waits for ever.
+
+Both kinds meet each fault at the same time, since there is much to wait for.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.guest.plugin import Plugin
+from tests.guest.servers import Servers
+from tests.guest.test_remote import login
+from tests.journeys.lab import Lab
+
+KINDS = ("nfs", "cifs")
+LINES = 40
+# Each line reaches the server before the next one is written; the last file says how it ended. After an error it does
+# what it is told to: the kernel's cifs gives one to a call that is under way while its server dies, hard or not.
+_WRITER = f"""
+for i in $(seq {LINES}); do until echo $i >>$0 && sync $0; do $2 || break 2; done; done
+echo $i >$1
+"""
+
+
+@pytest.fixture
+def both(plugin: Plugin, servers: Servers) -> Iterator[Callable[..., list[object]]]:
+    """Does something for both kinds at once."""
+    with ThreadPoolExecutor(2) as pool:
+        yield lambda work: list(pool.map(work, KINDS))
+
+
+def options(kind: str, servers: Servers) -> dict[str, str]:
+    if kind == "nfs":
+        return {"driver": "nfs", "share": "127.0.0.1:/export"}
+    return {"driver": "cifs", "share": "//127.0.0.1/share", **login(servers)}
+
+
+def folder(kind: str, servers: Servers) -> Path:
+    return servers.export if kind == "nfs" else servers.share
+
+
+@pytest.mark.part("D2", "D3")
+def test_while_a_server_is_dead_hard_mounts_wait_soft_ones_give_errors_and_other_volumes_go_on(
+    plugin: Plugin, servers: Servers, both: Callable[..., list[object]]
+) -> None:
+    lab, ended = plugin.lab, {}
+    plugin.create("other")
+    for kind in KINDS:
+        soft = {"soft": "true", **({"timeo": "20", "retrans": "1"} if kind == "nfs" else {})}
+        plugin.create(kind, **options(kind, servers))
+        plugin.create(f"soft-{kind}", **options(kind, servers), **soft)
+        for name in (kind, f"soft-{kind}"):
+            ended[name] = lab.folder / f"{name}.ended"
+            ended[name].unlink(missing_ok=True)
+            place = str(plugin.mount(name)).removeprefix(str(lab.inside("/")))
+            after_error = "sleep 0.2" if name == "cifs" else "false"
+            lab.machine.spawn(["bash", "-c", _WRITER, f"{place}/{name}", str(ended[name]), after_error])
+    lab.eventually(lambda: all((folder(kind, servers) / kind).exists() for kind in KINDS))
+
+    servers.kill()
+    both(lambda kind: lab.eventually(ended[f"soft-{kind}"].exists, 100))
+    waiting = not (ended["nfs"].exists() or ended["cifs"].exists())
+    errors = both(lambda kind: Plugin(lab).refused("Mount", kind, by="c2"))
+    took = []
+    for verb in ("List", "Get", "Mount", "Unmount"):
+        plugin.ask(verb, Name="other", ID="c1")
+        took.append(plugin.took)
+    servers.start()
+    both(lambda kind: lab.eventually(lambda: ended[kind].exists() and ended[kind].read_text(), 120))
+
+    assert waiting
+    assert [int(ended[f"soft-{kind}"].read_text()) < LINES for kind in KINDS] == [True, True]
+    assert all("does not answer" in error for error in errors)
+    assert max(took) < 5
+    wanted = [str(number) for number in range(1, LINES + 1)]
+    assert (servers.export / "nfs").read_text().split() == wanted
+    # The line with the error may be there twice.
+    assert list(dict.fromkeys((servers.share / "cifs").read_text().split())) == wanted
+    for kind in KINDS:
+        plugin.unmount(f"soft-{kind}")
+        plugin.unmount(kind)
+    assert plugin.mounts() == []
+    assert plugin.check() == "all is well"
+
+
+@pytest.mark.part("D2", "D3")
+def test_a_server_that_falls_silent_holds_up_no_verb_for_ever_and_leaves_nothing_behind(
+    plugin: Plugin, servers: Servers, both: Callable[..., list[object]]
+) -> None:
+    def timed(verb: str) -> Callable[[str], tuple[str, float]]:
+        def work(kind: str) -> tuple[str, float]:
+            mine = Plugin(plugin.lab)
+            return str(mine.ask(verb, Name=kind, ID="c1")[1]["Err"]), mine.took
+
+        return work
+
+    for kind in KINDS:
+        plugin.create(kind, **options(kind, servers))
+        (plugin.mount(kind) / "file").write_text("kept")
+    servers.silence()
+
+    unmounted = both(timed("Unmount"))
+    left = plugin.mounts()
+    mounted = both(timed("Mount"))
+    servers.speak()
+
+    assert left == []
+    assert all(took < 40 for _, took in unmounted)
+    assert all("no answer within" in error and took < 50 for error, took in mounted)
+    both(lambda kind: came_back(plugin.lab, kind))
+    assert [(folder(kind, servers) / "file").read_text() for kind in KINDS] == ["kept", "kept"]
+    for kind in KINDS:
+        plugin.unmount(kind)
+    assert plugin.mounts() == []
+    assert plugin.check() == "all is well"
+
+
+def came_back(lab: Lab, kind: str) -> None:
+    """It can be mounted again, soon, and what was there is there."""
+    mine = Plugin(lab)
+    lab.eventually(lambda: mine.ask("Mount", Name=kind, ID="c1")[0] == 200, 120)
+    assert (mine.mount(kind, by="c2") / "file").read_text() == "kept"
+    mine.unmount(kind, by="c2")
