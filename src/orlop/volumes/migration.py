@@ -20,7 +20,7 @@ from orlop.errors import Conflict, Corrupt, InUse, Invalid, NotFound
 from orlop.state import Holder, Row
 from orlop.volumes import definitions
 from orlop.volumes.driver import Listed
-from orlop.volumes.host import noted, volume
+from orlop.volumes.host import noted
 from orlop.volumes.options import refuse_unknown
 from orlop.volumes.service import VolumeService
 
@@ -48,7 +48,7 @@ def migrate(
             with _both(service, old, new, holder) as (source, target):
                 compare(source, target)
         except BaseException:
-            service.drop(new)
+            service.life.drop(new)
             raise
         service.host.step("migrate: compared")
         return _switch(service, old, new)
@@ -59,7 +59,7 @@ def commit(service: VolumeService, name: str) -> Row:
     with service.lock(name):
         row = kept(service, name)
         if service.driver(row.driver).scope == "global":
-            service.drop(row)
+            service.life.drop(row)
         else:
             with noted(service.state, service.host, "commit", row) as change:
                 change.replace(replace(row, phase="trashed", removed=service.host.now()))
@@ -112,12 +112,11 @@ def _refuse(service: VolumeService, old: Row, driver: str, options: Mapping[str,
 def _begin(service: VolumeService, old: Row, driver: str, options: Mapping[str, str]) -> Row:
     """The new volume, made and empty."""
     plan = Row("", old.name, driver, options, old.labels, old.created, "filling")
-    row = service.record(plan)
+    row = service.life.record(plan)
     try:
-        service.folder.joinpath(row.key).mkdir(mode=0o700, exist_ok=True)
-        service.driver(driver).create(volume(row))
+        service.life.make(row)
     except BaseException:
-        service.drop(row, made=False)
+        service.life.drop(row, made=False)
         raise
     service.host.step("migrate: made")
     return row

@@ -80,7 +80,7 @@ def carry_out(service: VolumeService, action: Action) -> None:
     elif action.verb == "purge" and row.phase == "filling":
         with service.locked(row) as current:
             if current is not None and current.phase == "filling":
-                service.drop(current)
+                service.life.drop(current)
     elif action.verb == "purge":
         # It may have been restored, and removed again, since that was decided.
         if row.phase == "removing" or service.host.now() - (row.removed or 0) >= service.host.trash_grace:
@@ -133,7 +133,7 @@ def _orphans(facts: Facts) -> Iterator[Action]:
 
 def _work_on(service: VolumeService, verb: Verb, row: Row) -> None:
     if verb == "finish" and row.phase == "creating":
-        service.finish(row)
+        service.life.finish(row)
     elif verb in ("settle", "forget"):
         service.attachments.settle(row)
     elif verb == "heal" and service.state.is_attached(row.key):

@@ -7,7 +7,7 @@ kill the process: whatever was acknowledged is true afterwards, and everything e
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,12 +17,13 @@ from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError
 from orlop.grammar import volume_name
 from orlop.kernel.locks import Locks
 from orlop.mount import Mounter
-from orlop.state import Change, Holder, Row, State
+from orlop.state import Holder, Row, State
 from orlop.volumes import definitions
 from orlop.volumes.attachments import Attachments
-from orlop.volumes.driver import Measured, Resizable, Secretive, VolumeDriver
+from orlop.volumes.driver import Measured, Resizable, VolumeDriver
 from orlop.volumes.everywhere import Everywhere
 from orlop.volumes.host import Host, noted, volume
+from orlop.volumes.life import Life
 from orlop.volumes.options import refuse_unknown
 from orlop.volumes.seals import Seals
 from orlop.volumes.vault import Vault
@@ -60,7 +61,8 @@ class VolumeService:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.attachments = Attachments(state, mounter, drivers, host, mounts or root / "mounts")
         self.seals = Seals(vault, locks, state, self.folder, host.step)
-        self.everywhere = Everywhere(state, drivers, locks, self.adopt, self._forget)
+        self.life = Life(state, self.attachments, self.seals, host, self.folder)
+        self.everywhere = Everywhere(state, drivers, locks, self.life.adopt, self.life.forget)
 
     # looking
 
@@ -120,54 +122,10 @@ class VolumeService:
                 self._refuse_difference(existing, driver, options)
                 return existing
             if existing is not None:  # half made by somebody who was never told that it exists
-                self._discard(existing)
-            for removed in self._half_removed(name):
-                self._delete(removed)
+                self.life.discard(existing)
+            self.life.clear(name)
             created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            return self.finish(self.record(Row("", name, driver, options, labels or {}, created)))
-
-    def record(self, plan: Row) -> Row:
-        """Remember a volume that is going to be made, with a key of its own and its secrets sealed."""
-        with self.seals.sealed(plan.name, plan.options, self._secrets(plan.driver)) as sealed:
-            with self.state.change(durable=plan.phase != "creating" or self._is_shared(plan)) as change:
-                # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
-                return change.insert(replace(plan, options=sealed), lambda key: (self.folder / key).exists())
-
-    def drop(self, row: Row, *, made: bool = True) -> None:
-        """Delete what a migration leaves behind; storage that was not ``made`` for it is only forgotten.
-
-        The caller holds its lock.
-        """
-        if self.path(row).exists() or self.state.is_attached(row.key):
-            self.attachments.take_down(row)
-        if made:
-            self._delete(row)
-        else:
-            self._discard(row)
-
-    def adopt(self, plan: Row) -> None:
-        """Know of a volume that another host has made. The caller holds its lock."""
-        self._define(self.record(plan), "adopt")
-
-    def finish(self, row: Row) -> Row:
-        """Make what ``row`` records as being created; undo it if that fails. The caller holds its lock."""
-        self.host.step("create: recorded")
-        try:
-            self.folder.joinpath(row.key).mkdir(mode=0o700, exist_ok=True)
-            self.driver(row.driver).create(volume(row))
-            self.host.step("create: made")
-            return self._define(row, "create")
-        except BaseException:
-            self._undo(row)
-            raise
-
-    def _define(self, row: Row, action: str) -> Row:
-        definitions.write(self.folder, row)
-        self.host.step("create: defined")
-        done = replace(row, phase="ready")
-        with self._noted(action, row) as change:
-            change.replace(done)
-        return done
+            return self.life.finish(self.life.record(Row("", name, driver, options, labels or {}, created)))
 
     def update(self, name: str, options: Mapping[str, str], labels: Mapping[str, str] | None = None) -> Row:
         """Change options (``size``: grow) and labels of a volume, in use or not."""
@@ -179,7 +137,7 @@ class VolumeService:
                     raise Invalid(f"option {option!r} of volume {name!r} cannot change once it exists")
             new = replace(row, options=changed, labels={**row.labels, **(labels or {})})
             # Recorded first: storage that is smaller than recorded is made good at the next mount.
-            with self._noted("update", row, options) as change:
+            with noted(self.state, self.host, "update", row, options) as change:
                 change.replace(new)
             self.host.step("update: recorded")
             try:
@@ -202,16 +160,7 @@ class VolumeService:
             self._refuse_use(row)
             self.attachments.take_down(row)
             self.host.step("remove: detached")
-            if self._is_shared(row):
-                with self._noted("remove", row) as change:
-                    change.replace(replace(row, phase="removing", removed=self.host.now()))
-                self.host.step("remove: recorded")
-                self._delete_or_keep(row)
-                return
-            with self._noted("remove", row) as change:
-                change.replace(replace(row, phase="trashed", removed=self.host.now()))
-            self.host.step("remove: recorded")
-            definitions.trash(self.folder, row.key)
+            self.life.remove(row)
 
     def restore(self, name: str, new_name: str | None = None) -> Row:
         """Bring back the volume ``name`` that was removed last, under ``new_name`` if that is given."""
@@ -223,11 +172,7 @@ class VolumeService:
             row = replace(self._trashed(name), name=new_name, phase="ready", removed=None)
             if self.state.live(new_name):
                 raise Conflict(f"a volume {new_name!r} exists; restore under another name")
-            with self._noted("restore", row) as change:
-                change.replace(row)
-            self.host.step("restore: recorded")
-            definitions.restore(self.folder, row.key)
-            definitions.write(self.folder, row)
+            self.life.restore(row)
         return row
 
     def purge(self, row: Row) -> None:
@@ -236,10 +181,7 @@ class VolumeService:
             current = self.state.by_key(row.key)
             if current is None or current.phase not in ("trashed", "removing") or current.removed != row.removed:
                 return
-            with self._noted("purge", row) as change:
-                change.replace(replace(current, phase="removing"))
-            self.host.step("purge: recorded")
-            self._delete(current)
+            self.life.purge(current)
 
     # mount, unmount
 
@@ -285,14 +227,10 @@ class VolumeService:
         if users:
             raise InUse(f"volume {row.name!r} is in use by {', '.join(users)}; stop that first")
 
-    def _secrets(self, driver: str) -> Collection[str]:
-        found = self.driver(driver)
-        return found.secrets() if isinstance(found, Secretive) else ()
-
     def _refuse_difference(self, row: Row, driver: str, options: Mapping[str, str]) -> None:
         if row.driver != driver:
             raise Conflict(f"volume {row.name!r} exists with driver {row.driver!r}")
-        secrets = self._secrets(driver)
+        secrets = self.life.secrets(driver)
         for option in {**row.options, **options}:
             has, asked = row.options.get(option), options.get(option)
             if option in secrets:
@@ -301,50 +239,6 @@ class VolumeService:
             elif has != asked:
                 has = row.options.get(option, "none")
                 raise Conflict(f"volume {row.name!r} exists with option {option!r} {has!r}; see 'orlop volume update'")
-
-    def _undo(self, row: Row) -> None:
-        try:
-            self._discard(row)
-        except OrlopError as error:
-            # The row stays, invisible; reconciling goes on with it.
-            _log.warning("volume %r is half made: %s", row.name, error)
-
-    def _discard(self, row: Row) -> None:
-        """Take back what was never acknowledged."""
-        if self._is_shared(row):
-            # Another host may have made the storage, and may use it: only this one's wish for it is undone.
-            self._forget(row)
-        else:
-            self._delete(row)
-
-    def _delete_or_keep(self, row: Row) -> None:
-        try:
-            self._delete(row)
-        except OrlopError:
-            with self.state.change() as change:
-                change.replace(row)
-            raise
-
-    def _half_removed(self, name: str) -> list[Row]:
-        """Volumes of all hosts whose removal was interrupted: done later, it would meet the new one of that name."""
-        found = (row for row in self.state.unfinished() if row.phase == "removing" and row.name == name)
-        return [row for row in found if self._is_shared(row)]
-
-    def _delete(self, row: Row) -> None:
-        self.driver(row.driver).remove(volume(row))
-        self._forget(row)
-
-    def _forget(self, row: Row) -> None:
-        definitions.delete(self.folder, row.key)
-        self.host.step("delete: removed")
-        with self.seals.released(row.options), self.state.change() as change:
-            change.delete(row.key)
-
-    def _is_shared(self, row: Row) -> bool:
-        return self.driver(row.driver).scope == "global"
-
-    def _noted(self, action: str, row: Row, details: Mapping[str, str] | None = None) -> AbstractContextManager[Change]:
-        return noted(self.state, self.host, action, row, details)
 
 
 def _choose_driver(options: Mapping[str, str], default: str) -> tuple[str, dict[str, str]]:
