@@ -4,9 +4,11 @@ The numbers are the same on every architecture: all calls since Linux 5.1 are nu
 (linux/include/uapi/asm-generic/unistd.h).
 """
 
+import contextlib
 import ctypes
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,15 @@ UMOUNT_NOFOLLOW = 8
 
 _STATX_MNT_ID = 0x1000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
+
+
+@contextlib.contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """``fd``, closed afterwards."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
