@@ -13,6 +13,7 @@ def test_ls_names_the_drivers_and_their_options(orlop):
         "rclone",
         "s3",
         "secret",
+        "shared",
         "sshfs",
         "tmpfs",
     ]
@@ -33,7 +34,5 @@ def test_inspect_gives_each_option_with_its_help(orlop):
 def test_inspect_of_a_driver_that_is_not_there_says_which_there_are(orlop):
     refused = orlop("driver", "inspect", "nope", status=1)
 
-    assert (
-        refused.stderr
-        == "orlop: no volume driver 'nope'; there are azurefile, cifs, local, nfs, rclone, s3, secret, sshfs, tmpfs\n"
-    )
+    there = "azurefile, cifs, local, nfs, rclone, s3, secret, shared, sshfs, tmpfs"
+    assert refused.stderr == f"orlop: no volume driver 'nope'; there are {there}\n"

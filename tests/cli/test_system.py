@@ -18,7 +18,8 @@ def test_info_tells_what_there_is(orlop, root):
     assert "Daemon: does not answer on /nowhere.sock ([Errno 2] No such file or directory)\n" in page
     assert found["ByPhase"] == {"ready": 2, "trashed": 1}
     assert (
-        orlop("info", "-f", "{{.Drivers}}").stdout == "azurefile, cifs, local, nfs, rclone, s3, secret, sshfs, tmpfs\n"
+        orlop("info", "-f", "{{.Drivers}}").stdout
+        == "azurefile, cifs, local, nfs, rclone, s3, secret, shared, sshfs, tmpfs\n"
     )
 
 

@@ -27,7 +27,7 @@ def test_create_again_is_fine_and_with_other_options_an_error(orlop):
     [
         (
             ["-d", "nope"],
-            "no volume driver 'nope'; there are azurefile, cifs, local, nfs, rclone, s3, secret, sshfs, tmpfs",
+            "no volume driver 'nope'; there are azurefile, cifs, local, nfs, rclone, s3, secret, shared, sshfs, tmpfs",
         ),
         (["-d", "local", "-o", "driver=tmpfs"], "exclude each other"),
         (["-o", "szie=1m"], "did you mean 'size'?"),

@@ -66,6 +66,8 @@ def test_only_settings_can_be_set(built: Path) -> None:
         "AZURE_STORAGE_ENDPOINT",
         "CLOUD_PLATFORM",
         "DEBUG",
+        "ORLOP_DRIVER",
+        "ORLOP_SHARED",
         "ORLOP_TRASH",
     }
     assert [mount["name"] for mount in config["mounts"] if mount["settable"]] == ["data"]

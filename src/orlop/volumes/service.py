@@ -53,7 +53,7 @@ class VolumeService:
 
         ``vault`` keeps the secrets that are typed as options; ``drivers`` must find them there.
         """
-        self._default_driver = default_driver
+        self.default_driver = default_driver
         self.state, self.drivers, self.host, self._locks = state, drivers, host, locks
         self.folder = root / "volumes"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class VolumeService:
         nothing has changed.
         """
         volume_name(name)
-        driver, options = _choose_driver(options, self._default_driver)
+        driver, options = _choose_driver(options, self.default_driver)
         refuse_unknown(options, self.driver(driver).options(), driver)
         with self._locks.hold(name):
             existing = self.state.live(name)
