@@ -16,18 +16,21 @@ from orlop.testing.machine import Machine
 from orlop.testing.network import Switch
 
 SERVER = "nas"
+SHARED = "/mnt/shared"
 _ADDRESS = "10.88.0.{}"
 
 
 class Node(Lab):
-    """One machine of the fleet; ``env`` are the settings of its orlop."""
+    """One machine of the fleet, which mounts the folder ``shared`` of the host when it boots."""
 
-    def __init__(self, machine: Machine, env: Mapping[str, str]) -> None:
+    def __init__(self, machine: Machine, shared: Path) -> None:
         super().__init__(machine)
-        self.name, self._env = machine.name, {**env, "ORLOP_HOLD_GRACE": "0"}
+        self.name, self._shared = machine.name, shared
+        self._env = {"ORLOP_SHARED": SHARED, "ORLOP_DRIVER": "shared", "ORLOP_HOLD_GRACE": "0"}
 
     def start_up(self) -> None:
         """What a booted machine starts by itself: orlop first, then the engine."""
+        self.mount_shared()
         # The kernel is the host's, and was not booted.
         self._env["ORLOP_BOOT_ID"] = str(time.time_ns())
         self.serve(**self._env)
@@ -37,6 +40,10 @@ class Node(Lab):
             hosts.write(f"{_ADDRESS.format(9)} {SERVER}\n")
         # An engine tells the swarm about the volume plugins that it has talked to, and about no others.
         self.sh("docker volume ls")
+
+    def mount_shared(self) -> None:
+        """Mount the shared filesystem, as at boot."""
+        self.sh(f"mkdir -p {SHARED} && mount --bind {self._shared} {SHARED}")
 
     def orlop(self, command: str, **how: object) -> subprocess.CompletedProcess[str]:
         """A command of orlop's, as its host's administrator types it."""
@@ -54,10 +61,14 @@ class Node(Lab):
         return {Path(place).name for place in places if Path(place).parent == self.root / "mounts"}
 
 
+Place = tuple[Node, str]
+"""Where a task runs: the node, and its container there."""
+
+
 class Fleet:
     """The machines ``n1``, which manages the swarm, ``n2`` and ``n3``; and ``nas``, which serves files by SSH.
 
-    ``shared`` is a folder of the host that all of them see: it stands for a network filesystem that they have mounted.
+    ``shared`` is a folder of the host that all of them have mounted at `SHARED`: it stands for a network filesystem.
     """
 
     def __init__(self, switch: Switch, nodes: Sequence[Node], server: Sshd, shared: Path) -> None:
@@ -76,9 +87,9 @@ class Fleet:
         """A command line on the manager."""
         return self.manager.sh(command, **how)
 
-    def tasks(self, service: str) -> dict[int, list[tuple[Node, str]]]:
-        """What runs for ``service`` anywhere: nodes and containers, by the number of the task."""
-        found: dict[int, list[tuple[Node, str]]] = {}
+    def tasks(self, service: str) -> dict[int, list[Place]]:
+        """What runs for ``service`` anywhere, by the number of the task."""
+        found: dict[int, list[Place]] = {}
         for node in self.running:
             for slot, container in node.tasks(service).items():
                 found.setdefault(slot, []).append((node, container))
@@ -101,10 +112,11 @@ class Fleet:
         node.start_up()
         node.eventually(lambda: self.state(node) == "ready", 30)
 
-    def quicken(self) -> None:
-        """Kill what has been asked to end: as process 1, ping has no answer to a polite signal and gets ten seconds."""
-        for node in self.running:
-            node.sh("docker ps -q | xargs -r docker kill", check=False)
+    def end(self, tasks: Mapping[int, Sequence[Place]]) -> None:
+        """Kill what the swarm has told to end: as process 1, ping ignores polite signals, and would get ten seconds."""
+        for places in tasks.values():
+            for node, container in places:
+                node.sh(f"docker kill {container}", check=False)
 
     def clean(self) -> None:
         """All machines on and joined; no service, container, volume."""
@@ -134,7 +146,6 @@ def fleet_of_three(folder: Path) -> Iterator[Fleet]:
     """Three nodes and a server, booted and joined."""
     shared = folder / "shared"
     (shared / ".orlop-shared").mkdir(parents=True)
-    env = {"ORLOP_SHARED": str(shared), "ORLOP_DRIVER": "shared"}
     with ExitStack() as stack:
         switch = stack.enter_context(Switch())
 
@@ -143,7 +154,7 @@ def fleet_of_three(folder: Path) -> Iterator[Fleet]:
 
         server = Sshd(machine(SERVER, 9), SERVER, address="0.0.0.0")
         server.start()
-        nodes = [Node(machine(f"n{number}", number), env) for number in (1, 2, 3)]
+        nodes = [Node(machine(f"n{number}", number), shared) for number in (1, 2, 3)]
         image = images.build("busybox")
 
         def start(node: Node) -> None:

@@ -4,12 +4,16 @@ The commands are those of Cloudstor's page, with ``orlop`` as the driver's name.
 what each test waits for is bounded.
 """
 
+import re
+import shutil
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.journeys.fleet import SERVER, Fleet, Node, check
+from tests.journeys.fleet import SERVER, SHARED, Fleet, Node, Place, check
 
 pytestmark = [pytest.mark.part("E1"), pytest.mark.timeout(240)]
 
@@ -23,6 +27,7 @@ PING2 = """docker service create \\
   --name ping2 \\
   --mount type=volume,volume-driver=orlop,source={{.Service.Name}}-{{.Task.Slot}}-vol,destination=/mydata \\
   alpine ping docker.com"""
+PAGE = Path(__file__).parents[2] / "docs/shared.md"
 MOVED = 40
 """Seconds in which a task runs elsewhere, of which the swarm takes at least five to believe that a node has gone."""
 
@@ -73,33 +78,51 @@ def test_nodes_that_create_one_name_at_once_make_one_folder(fleet: Fleet) -> Non
     assert "already, with option 'uid' '1000', not '7'" in refused
 
 
+def test_a_node_that_has_not_mounted_the_filesystem_takes_no_data(fleet: Fleet) -> None:
+    node = fleet["n3"]
+    fleet.sh("docker volume create -d orlop sharedvol1")
+    node.sh(f"umount {SHARED}")
+
+    refused = node.refused("docker run --rm -v sharedvol1:/data --volume-driver orlop busybox touch /data/lost")
+    below = node.out(f"ls -A {SHARED}")
+    node.mount_shared()
+    node.sh("docker run --rm -v sharedvol1:/data --volume-driver orlop busybox touch /data/found")
+
+    assert "mount the filesystem that all hosts share" in refused
+    assert below == ""
+    assert [path.name for path in (fleet.shared / "sharedvol1/data").iterdir()] == ["found"]
+
+
 @pytest.mark.feature("P5")
 @pytest.mark.part("P6")
 def test_task_n_has_volume_n_after_an_update_after_scaling_and_on_another_node(fleet: Fleet) -> None:
     fleet.sh(PING2)
     assert _volumes(fleet) == {f"ping2-{slot}-vol" for slot in range(1, 6)}
-    first = _containers(fleet)
-    for slot, places in fleet.tasks("ping2").items():
+    first = fleet.tasks("ping2")
+    for slot, places in first.items():
         for node, container in places:
             node.sh(f"docker exec {container} sh -c 'echo slot {slot} >>/mydata/who'")
 
     fleet.sh("docker service update --force --update-parallelism 0 -d ping2")
-    fleet.quicken()
-    fleet.manager.eventually(lambda: fleet.runs("ping2", 5) and not _containers(fleet) & first)
-    assert _who(fleet) == {slot: f"slot {slot}" for slot in range(1, 6)}
+    fleet.end(first)
+    old = _containers(first)
+    fleet.manager.eventually(lambda: fleet.runs("ping2", 5) and _containers(fleet.tasks("ping2")).isdisjoint(old))
+    assert _who(fleet, "ping2") == {slot: f"slot {slot}" for slot in range(1, 6)}
 
     fleet.sh("docker service scale -d ping2=2")
+    fleet.end({slot: places for slot, places in fleet.tasks("ping2").items() if slot > 2})
     fleet.manager.eventually(lambda: fleet.runs("ping2", 2))
     fleet.sh("docker service scale -d ping2=5")
     fleet.manager.eventually(lambda: fleet.runs("ping2", 5))
-    assert _who(fleet) == {slot: f"slot {slot}" for slot in range(1, 6)}
+    assert _who(fleet, "ping2") == {slot: f"slot {slot}" for slot in range(1, 6)}
 
     drained = fleet["n2"]
     assert drained.tasks("ping2")
     fleet.sh("docker node update --availability drain n2")
+    fleet.end({slot: [(drained, container)] for slot, container in drained.tasks("ping2").items()})
     fleet.manager.eventually(lambda: fleet.runs("ping2", 5, without=[drained]), MOVED)
 
-    assert _who(fleet) == {slot: f"slot {slot}" for slot in range(1, 6)}
+    assert _who(fleet, "ping2") == {slot: f"slot {slot}" for slot in range(1, 6)}
     _nothing_left(drained)
 
 
@@ -112,7 +135,7 @@ def test_a_task_of_a_node_that_was_killed_finds_its_data_on_another(fleet: Fleet
     killed.machine.power_off()
     fleet.manager.eventually(lambda: fleet.runs("keep", 3), MOVED)
 
-    assert _kept(fleet) == {slot: f"slot {slot}" for slot in range(1, 4)}
+    assert _who(fleet, "keep") == {slot: f"slot {slot}" for slot in range(1, 4)}
     fleet.power_on(killed)
     # Whatever the swarm makes of the node that came back, it does now.
     time.sleep(3)
@@ -165,6 +188,19 @@ def test_tasks_share_a_volume_over_the_network(fleet: Fleet) -> None:
     assert {path.name for path in fleet.server.inside.glob("from-*")} == {"from-n1", "from-n2", "from-n3"}
 
 
+def test_the_pages_commands_do_what_it_says(fleet: Fleet) -> None:
+    shutil.rmtree(fleet.shared / ".orlop-shared")
+    commands = re.findall(r"^\$ (.*)$", PAGE.read_text(), re.MULTILINE)
+
+    for command in commands:
+        argv, _, remark = command.partition("    # ")
+        node = fleet["n2"] if "on another host" in remark else fleet.manager
+        done = node.sh(f"PATH={Path(sys.executable).parent}:$PATH; {argv}", check=False)
+
+        assert (done.returncode != 0) == remark.startswith("fails"), f"{command}\n{done.stdout}{done.stderr}"
+    assert len(commands) > 10
+
+
 def _create_keepers(fleet: Fleet) -> None:
     """A service of three tasks, one on each node, whose volumes hold the number of their task."""
     fleet.sh(
@@ -183,25 +219,21 @@ def _nothing_left(node: Node) -> None:
     check(node)
 
 
-def _read(places: list[tuple[Node, str]], path: str) -> str:
+def _read(places: Sequence[Place], path: str) -> str:
     """A file as the one task at ``places`` sees it."""
     ((node, container),) = places
     return node.out(f"docker exec {container} cat {path}")
 
 
-def _who(fleet: Fleet) -> dict[int, str]:
-    """What each task of ping2 finds in its volume."""
-    return {slot: _read(places, "/mydata/who") for slot, places in fleet.tasks("ping2").items()}
+def _who(fleet: Fleet, service: str) -> dict[int, str]:
+    """What each task of ``service`` finds in its volume."""
+    return {slot: _read(places, "/mydata/who") for slot, places in fleet.tasks(service).items()}
 
 
-def _kept(fleet: Fleet) -> dict[int, str]:
-    return {slot: _read(places, "/mydata/who") for slot, places in fleet.tasks("keep").items()}
-
-
-def _containers(fleet: Fleet) -> set[str]:
-    return {container for places in fleet.tasks("ping2").values() for _, container in places}
+def _containers(tasks: Mapping[int, Sequence[Place]]) -> set[str]:
+    return {container for places in tasks.values() for _, container in places}
 
 
 def _volumes(fleet: Fleet) -> set[str]:
     """The volumes' folders on the shared filesystem."""
-    return {path.name for path in Path(fleet.shared).iterdir() if not path.name.startswith(".")}
+    return {path.name for path in fleet.shared.iterdir() if not path.name.startswith(".")}

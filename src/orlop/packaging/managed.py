@@ -49,7 +49,8 @@ def config(python: str) -> Mapping[str, object]:
         "pidhost": True,
         "propagatedMount": _MOUNTS,
         "mounts": [
-            _mount("data", DATA, _ROOT, "none", ["bind"], settable=["source"]),
+            # A filesystem that the host mounts below it, then or later, is seen inside, until the host unmounts it.
+            _mount("data", DATA, _ROOT, "none", ["rbind", "rslave"], settable=["source"]),
             # Loop devices come and go. Private: what is mounted below it in here is not for the host.
             _mount("dev", "/dev", "/dev", "none", ["bind", "private"]),
             # Secrets are kept in memory only.
