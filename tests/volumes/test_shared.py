@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.errors import Busy, Conflict, Corrupt, InUse, Invalid, NotFound, Unavailable
+from orlop.errors import Busy, Conflict, Corrupt, InUse, Invalid, NoSpace, NotFound, Unavailable
 from orlop.mount import Mount
 from orlop.testing.drivers import ListedDriverContract
 from orlop.volumes.driver import Listed, Volume, VolumeDriver
@@ -217,6 +217,23 @@ def test_a_name_as_long_as_a_name_can_be_comes_and_goes(driver: SharedDriver, sh
 
     assert on(shared) == set()
     assert left(shared) == []
+
+
+def test_a_full_filesystem_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    # Itself, its sign, the folder of new volumes, and of a new one the folder and the root: no definition.
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=5", "none", str(full)], check=True)
+    try:
+        (full / SIGN).mkdir()
+
+        with pytest.raises(NoSpace, match=r"volume\.json': no space left on device"):
+            SharedDriver(str(full)).create(data())
+
+        assert on(full) == set()
+        assert left(full) == []
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
 
 
 # many hosts

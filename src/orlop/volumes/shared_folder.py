@@ -91,19 +91,18 @@ class SharedFolder:
         Raises `Conflict` if something that is no volume has its place.
         """
         place = self._place(volume.name)
-        new = self.path / SIGN / "new" / uuid4().hex
-        new.mkdir(mode=0o700, parents=True)
-        self.step("make: begun")
-        _make_root(new / _DATA, owner, mode)
-        self.step("make: root")
-        _write(new / _DEFINITION, volume)
-        _synced(new)
-        self.step("make: written")
+        new = self._new()
         try:
+            self.step("make: begun")
+            _make_root(new / _DATA, owner, mode)
+            self.step("make: root")
+            _write(new / _DEFINITION, volume)
+            _synced(new)
+            self.step("make: written")
             # Fails if the place is taken: a volume's folder is never empty.
             new.rename(place)
         except OSError as error:
-            _delete(new)
+            _try_to_delete(new)
             return self._explain(error, place)
         self.step("make: made")
         _synced(self.path)
@@ -145,6 +144,14 @@ class SharedFolder:
         if not name or name.startswith(".") or "/" in name or "\0" in name:
             raise Invalid(f"{name!r} cannot be the name of a folder")
         return self.path / name
+
+    def _new(self) -> Path:
+        # One by one: a filesystem that was unmounted just now must not be begun anew below its mount point.
+        new = self.path / SIGN / "new"
+        new.mkdir(mode=0o700, exist_ok=True)
+        new /= uuid4().hex
+        new.mkdir(mode=0o700)
+        return new
 
     def _folders(self, kind: str) -> list[Path]:
         try:
