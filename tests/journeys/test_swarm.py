@@ -32,6 +32,36 @@ MOVED = 40
 """Seconds in which a task runs elsewhere, of which the swarm takes at least five to believe that a node has gone."""
 
 
+@pytest.mark.feature("P3")
+def test_any_node_lists_the_volumes_of_all(fleet: Fleet) -> None:
+    for node in fleet.nodes:
+        node.sh(f"docker volume create -d orlop of-{node.name}")
+
+    listed = [node.volumes() for node in fleet.nodes]
+    scopes = {node.out("docker volume inspect -f '{{.Driver}} {{.Scope}}' of-n1") for node in fleet.nodes}
+
+    assert listed == [{"of-n1", "of-n2", "of-n3"}] * 3
+    assert scopes == {"orlop global"}
+
+
+@pytest.mark.part("P3")
+def test_any_node_removes_a_volume_for_all(fleet: Fleet) -> None:
+    one, two, three = fleet.nodes
+    one.sh("docker volume create -d orlop data && docker run --rm -v data:/data busybox touch /data/file")
+    two.sh("docker volume ls")
+    seen = two.out("docker run --rm -v data:/data busybox ls /data")
+
+    three.sh("docker volume ls")
+    three.sh("docker volume rm data")
+
+    assert seen == "file"
+    assert _volumes(fleet) == set()
+    assert [node.volumes() for node in fleet.nodes] == [set()] * 3
+    # The name is free, on every node, and means nothing of before.
+    two.sh("docker volume create -d orlop -o uid=1000 data")
+    assert one.out("docker volume ls -q && docker run --rm -v data:/data busybox ls -A /data") == "data"
+
+
 @pytest.mark.feature("P4")
 def test_tasks_on_all_nodes_share_one_volume(fleet: Fleet) -> None:
     fleet.sh(PING1)
