@@ -26,6 +26,8 @@ from orlop.volumes.recipes import RECIPES
 from orlop.volumes.remote import RemoteDriver
 from orlop.volumes.secret import SecretDriver
 from orlop.volumes.service import DEFAULT_DRIVER, VolumeService
+from orlop.volumes.shared import SETTING as SHARED
+from orlop.volumes.shared import SharedDriver
 from orlop.volumes.vault import Vault
 
 DRIVERS = "orlop.volume_drivers"
@@ -33,6 +35,9 @@ DRIVERS = "orlop.volume_drivers"
 
 One that has a parameter ``resolve`` is given an `orlop.volumes.references.Resolve` by that name.
 """
+
+DRIVER = "ORLOP_DRIVER"
+"""The setting that names the driver of volumes for which nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Config:
     """Where volumes are mounted; None means below the root."""
     key_file: Path | None = None
     """The key of the secrets in the vault; None means below the root, beside the vault."""
+    default_driver: str = ""
+    """The driver of volumes for which nothing is said; empty means what the environment says."""
     boot: str = ""
     """The boot id; empty means the kernel's."""
     step: Callable[[str], object] = str
@@ -67,7 +74,7 @@ def volumes(config: Config) -> VolumeService:
     config.root.mkdir(mode=0o711, parents=True, exist_ok=True)
     host = Host(config.boot or processes.boot_id(), time.time, config.step, config.hold_grace, config.trash_grace)
     state, locks = State(config.state_file), Locks(config.root / "locks", config.patience)
-    mounter, found, default = KernelMounter(Programs(config.run / "programs")), drivers(config), default_driver()
+    mounter, found, default = KernelMounter(Programs(config.run / "programs")), drivers(config), default_driver(config)
     return VolumeService(config.root, state, mounter, found, locks, host, vault(config), config.mounts, default)
 
 
@@ -86,6 +93,7 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
         **{name: RemoteDriver(recipe, config.root / "drivers" / name, resolve) for name, recipe in RECIPES.items()},
         "azurefile": AzureFileDriver({name: os.environ.get(name, "") for name in azure_account.SETTINGS}),
         "ipfs": IpfsDriver(config.root / "drivers" / "ipfs", {ipfs.API: os.environ.get(ipfs.API, "")}),
+        "shared": SharedDriver(os.environ.get(SHARED, ""), config.step),
     }
     foreign = {
         entry.name: _made(entry.load(), config.root / "drivers" / entry.name, resolve)
@@ -94,12 +102,16 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
     return {**foreign, **ours}
 
 
-def default_driver() -> str:
-    """The driver where nothing is said: Cloudstor's on a cloud platform, also on one for which it is not.
+def default_driver(config: Config) -> str:
+    """The driver where nothing is said: the one that is set, or Cloudstor's on a cloud platform.
 
-    It refuses then, and says what else there is: a volume on this host would not be what was asked for.
+    On a platform that Cloudstor did not know it refuses, and says what else there is: a volume on this host would not
+    be what was asked for.
     """
-    return "azurefile" if os.environ.get(azure_account.PLATFORM) else DEFAULT_DRIVER
+    chosen, platform = config.default_driver or os.environ.get(DRIVER, ""), os.environ.get(azure_account.PLATFORM, "")
+    if chosen or not platform:
+        return chosen or DEFAULT_DRIVER
+    return "shared" if platform.upper() == "AWS" else "azurefile"
 
 
 def _made(driver: Callable[..., VolumeDriver], folder: Path, resolve: references.Resolve) -> VolumeDriver:

@@ -8,7 +8,21 @@ from pathlib import Path
 
 import pytest
 
-DRIVERS = ["azurefile", "ceph", "cifs", "gluster", "ipfs", "local", "nfs", "rclone", "s3", "secret", "sshfs", "tmpfs"]
+DRIVERS = [
+    "azurefile",
+    "ceph",
+    "cifs",
+    "gluster",
+    "ipfs",
+    "local",
+    "nfs",
+    "rclone",
+    "s3",
+    "secret",
+    "shared",
+    "sshfs",
+    "tmpfs",
+]
 """Every driver of orlop's own, in order."""
 Orlop = Callable[..., "subprocess.CompletedProcess[str]"]
 

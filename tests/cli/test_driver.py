@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from tests.cli.conftest import DRIVERS
 
 
@@ -26,3 +27,14 @@ def test_inspect_of_a_driver_that_is_not_there_says_which_there_are(orlop):
     refused = orlop("driver", "inspect", "nope", status=1)
 
     assert refused.stderr == f"orlop: no volume driver 'nope'; there are {', '.join(DRIVERS)}\n"
+
+
+@pytest.mark.parametrize("said", ["option", "setting"])
+def test_a_daemon_whose_default_driver_is_not_there_does_not_start(orlop, tmp_path, said):
+    env = {"ORLOP_DRIVER": "nope" if said == "setting" else "tmpfs"}
+    words = ["--default-driver", "nope"] if said == "option" else []
+
+    refused = orlop("serve", "--socket", str(tmp_path / "orlop.sock"), *words, status=1, env=env)
+
+    assert "no volume driver 'nope'; there are azurefile" in refused.stderr
+    assert not (tmp_path / "orlop.sock").exists()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from tests.journeys.fleet import Fleet, fleet_of_three
 from tests.journeys.lab import Lab
 
 from orlop.testing import images
@@ -118,6 +119,22 @@ def swarm(computer: Lab) -> Iterator[Lab]:
     computer.sh("docker swarm init --advertise-addr 127.0.0.1")
     yield computer
     computer.sh("docker swarm leave --force")
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three machines that are a swarm, and a server."""
+    if os.geteuid() != 0:
+        pytest.skip("namespaces need root")
+    with fleet_of_three(tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(machines: Fleet) -> Iterator[Fleet]:
+    """The swarm of three, without services and volumes of earlier tests."""
+    yield machines
+    machines.clean()
 
 
 @pytest.fixture(params=["local", "orlop"])

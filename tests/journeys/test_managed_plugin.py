@@ -97,6 +97,32 @@ def test_it_is_created_set_enabled_used_and_removed_and_the_data_stays(
     assert (elsewhere / "volumes/small/image").stat().st_size == 16 << 20
 
 
+@pytest.mark.part("P2", "P8")
+def test_a_filesystem_that_the_host_mounts_below_the_data_is_shared_by_its_setting(
+    engine: Engine, machine: Machine, built: Path
+) -> None:
+    docker, place = engine.docker, f"/{DATA}/shared"
+    # In memory: it stands for one of the network.
+    machine.run(["sh", "-ec", f"mkdir -p {place}"])
+    docker("plugin", "create", "aws", str(built))
+    docker("plugin", "set", "aws", "CLOUD_PLATFORM=AWS", "ORLOP_SHARED=/var/lib/orlop/shared")
+    docker("plugin", "enable", "aws")
+    try:
+        refused = docker("volume", "create", "-d", "aws", "sharedvol1", check=False)
+        machine.run(["sh", "-ec", f"mount -t tmpfs none {place}; mkdir {place}/.orlop-shared"])
+        docker("volume", "create", "-d", "aws", "sharedvol1")
+        docker("run", "--rm", "-v", "sharedvol1:/d", "shell", "sh", "-c", "echo text >/d/x")
+        written = machine.run(["cat", f"{place}/sharedvol1/data/x"]).stdout
+        docker("volume", "rm", "sharedvol1")
+        machine.run(["umount", place])
+    finally:
+        docker("plugin", "disable", "-f", "aws")
+        docker("plugin", "rm", "aws")
+
+    assert "mount the filesystem that all hosts share" in refused.stderr
+    assert written == "text\n"
+
+
 @pytest.mark.part("P2")
 def test_secrets_and_filesystems_of_both_kinds_and_a_copy_into_a_running_container_work(
     docker: Docker, machine: Machine

@@ -67,6 +67,8 @@ def test_only_settings_can_be_set(built: Path) -> None:
         "CLOUD_PLATFORM",
         "DEBUG",
         "IPFS_API",
+        "ORLOP_DRIVER",
+        "ORLOP_SHARED",
         "ORLOP_TRASH",
     }
     assert [mount["name"] for mount in config["mounts"] if mount["settable"]] == ["data"]

@@ -80,19 +80,38 @@ def test_the_default_driver_is_taken_where_nothing_is_said(host: NewHost) -> Non
     assert one.create("here", {"driver": "local"}).driver == "local"
 
 
-@pytest.mark.parametrize(("platform", "driver"), [("", "local"), ("AZURE", "azurefile"), ("AWS", "azurefile")])
+@pytest.mark.parametrize(
+    ("platform", "needed"), [("AZURE", "AZURE_STORAGE_ACCOUNT"), ("AWS", "ORLOP_SHARED"), ("GCP", "is for AZURE")]
+)
 def test_the_platform_chooses_the_default_driver(
-    monkeypatch: pytest.MonkeyPatch, platform: str, driver: str, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, platform: str, needed: str, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CLOUD_PLATFORM", platform)
     service = engine.volumes(engine.Config(tmp_path / "root", tmp_path / "run"))
 
-    if driver == "local":
-        assert service.create("data", {}).driver == "local"
-    else:
-        with pytest.raises(Unavailable, match="AZURE"):
-            service.create("data", {})
-        assert service.state.unfinished() == []
+    with pytest.raises(Unavailable, match=needed):
+        service.create("data", {})
+
+    assert service.state.unfinished() == []
+
+
+@pytest.mark.parametrize("platform", ["", "AZURE"])
+def test_a_setting_chooses_the_default_driver_on_any_platform(
+    monkeypatch: pytest.MonkeyPatch, platform: str, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CLOUD_PLATFORM", platform)
+    monkeypatch.setenv("ORLOP_DRIVER", "tmpfs")
+    config = engine.Config(tmp_path / "root", tmp_path / "run")
+
+    assert engine.volumes(config).create("data", {}).driver == "tmpfs"
+    assert engine.volumes(replace(config, default_driver="local")).create("other", {}).driver == "local"
+
+
+def test_without_any_setting_volumes_are_this_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("CLOUD_PLATFORM", "ORLOP_DRIVER"):
+        monkeypatch.delenv(name, raising=False)
+
+    assert engine.volumes(engine.Config(tmp_path / "root", tmp_path / "run")).create("data", {}).driver == "local"
 
 
 def test_a_second_host_joins_and_knows_when_it_was_created(

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -24,6 +25,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tls-cert", type=_FILE, help="The daemon's certificate (PEM).")
 @click.option("--tls-key", type=_FILE, help="The daemon's private key (PEM).")
 @click.option("--tls-ca", type=_FILE, help="The authority that signed the certificates of clients (PEM).")
+@click.option("--default-driver", metavar="NAME", default="",
+              help=f"Driver of volumes for which nothing is said.  [default: {engine.DRIVER}, or local]")  # fmt: skip
 @click.option("--interval", type=Duration(), default=30.0, help="How often to reconcile.  [default: 30s]")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--debug", is_flag=True, envvar="DEBUG", help="Log more.")
@@ -35,6 +38,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_ca: Path | None,
+    default_driver: str,
     interval: float,
     log_format: str,
     debug: bool,
@@ -46,7 +50,8 @@ def serve(
 
     _log_to_stderr(log_format, debug=debug)
     # First of all, so that a state that cannot be used leaves no socket behind for engines to wait at.
-    service = engine.volumes(config)
+    service = engine.volumes(replace(config, default_driver=default_driver))
+    service.driver(service.default_driver)
     found = listeners.inherited() or [listeners.unix(path) for path in sockets or (DEFAULT_SOCKET,)]
     if tcp:
         if not (tls_cert and tls_key and tls_ca):

@@ -49,11 +49,20 @@ def is_silent(target: Path) -> bool:
     return question is not None and question.is_alive()
 
 
+def wait_for(path: Path, patience: float) -> None:
+    """Returns as soon as the filesystem that ``path`` is on answers, whatever it says.
+
+    Raises `Unavailable` after ``patience`` seconds.
+    """
+    _ask(path, patience)
+
+
 def _ask(target: Path, patience: float) -> bool:
     question = _asked.get(target)
     if question is None or question.answer is not None:
-        question = _asked[target] = _Question(target)
-        question.start()
+        question = _Question(target)
+        question.start()  # before others can wait for it
+        _asked[target] = question
     question.join(patience)
     if question.answer is None:
         raise Unavailable(f"the filesystem at '{target}' does not answer; its server may be down")

@@ -19,7 +19,9 @@ _ROOT, _RUN, _MOUNTS = "/var/lib/orlop", "/run/orlop", "/mnt/orlop"
 _SETTINGS = {
     "ORLOP_TRASH": "How long a removed volume can be restored, such as 7d (24h)",
     "DEBUG": "1 to log more",
-    "CLOUD_PLATFORM": "AZURE to keep volumes on Azure file shares where no driver is named (local)",
+    "ORLOP_DRIVER": "The driver of volumes for which none is named (local)",
+    "ORLOP_SHARED": f"The folder of driver shared: a path below {_ROOT}, which is the mount data",
+    "CLOUD_PLATFORM": "AZURE or AWS: driver azurefile or shared where none is named",
     "AZURE_STORAGE_ACCOUNT": "The storage account of Azure file shares",
     "AZURE_STORAGE_ACCOUNT_KEY": f"Its key, or file:PATH with a path below {_ROOT}, which is the mount data",
     "AZURE_STORAGE_ENDPOINT": "Its endpoint, for another cloud than the public one (core.windows.net)",
@@ -48,7 +50,8 @@ def config(python: str) -> Mapping[str, object]:
         "pidhost": True,
         "propagatedMount": _MOUNTS,
         "mounts": [
-            _mount("data", DATA, _ROOT, "none", ["bind"], settable=["source"]),
+            # A filesystem that the host mounts below it, then or later, is seen inside, until the host unmounts it.
+            _mount("data", DATA, _ROOT, "none", ["rbind", "rslave"], settable=["source"]),
             # Loop devices come and go. Private: what is mounted below it in here is not for the host.
             _mount("dev", "/dev", "/dev", "none", ["bind", "private"]),
             # Secrets are kept in memory only.

@@ -177,7 +177,7 @@ def _check_platform(platform: str) -> None:
     if platform.upper() not in ("", "AZURE"):
         raise Unavailable(
             f"setting {PLATFORM} is {platform!r}; driver 'azurefile' is for AZURE: choose a driver with -o driver= "
-            "(on AWS: an NFS one for backing=shared, 'bucket' for backing=relocatable)"
+            "(on AWS: 'shared' for backing=shared, 'bucket' for backing=relocatable)"
         )
 
 
