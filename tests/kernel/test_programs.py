@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from orlop.kernel import mountinfo
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.programs import Programs
 from orlop.mount import Mount
+from orlop.packaging.host import CAPABILITIES
 
 BINDFS = ("bindfs", "-f", "-o", "attr_timeout=0")
 
@@ -192,3 +194,32 @@ def test_a_dead_mount_is_healed_wherever_it_is_seen(
         container.communicate("exit\n")
     mounter.unmount(target)
     assert not list((tmp_path / "programs").iterdir())
+
+
+def test_what_the_services_unit_may_do_is_enough_to_heal(tmp_path: Path, target: Path, mount: Mount) -> None:
+    script = f"""
+import os, signal, subprocess, time
+from pathlib import Path
+from orlop.kernel.mounter import KernelMounter
+from orlop.kernel.programs import Programs
+from orlop.mount import Mount
+from orlop.packaging.host import CAPABILITIES
+programs, target, mount = Programs(Path({str(tmp_path / "programs")!r})), Path({str(target)!r}), {mount!r}
+mounter = KernelMounter(programs)
+mounter.mount([mount], target)
+seen = "mount --bind {target.parent}/* /mnt; umount {target.parent}/*; echo there; read x; cat /mnt/file"
+container = subprocess.Popen(["unshare", "-m", "sh", "-c", seen], stdin=-1, stdout=-1, text=True)
+assert container.stdout.readline() == "there\\n"
+os.kill(programs.pid(target), signal.SIGKILL)
+while not list(mounter.died()): time.sleep(0.01)
+mounter.heal([mount], target)
+print(container.communicate("go on\\n")[0])
+mounter.unmount(target)
+"""
+    bounds = ",".join(name.removeprefix("CAP_").lower() for name in CAPABILITIES if name != "CAP_SYS_RESOURCE")
+    script = script.replace(f"{target.parent}/*", f"'{target}'")
+    argv = ["setpriv", f"--bounding-set=-all,+{bounds.replace(',', ',+')}", sys.executable, "-c", script]
+
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.stdout == "content\n", done.stderr

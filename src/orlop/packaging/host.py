@@ -73,11 +73,11 @@ CapabilityBoundingSet={capabilities}
 [Install]
 WantedBy=multi-user.target
 """
-_CAPABILITIES = (
+CAPABILITIES = (
     # mounts, their immutable mount points, and growing a filesystem in use
     *("CAP_SYS_ADMIN", "CAP_LINUX_IMMUTABLE", "CAP_SYS_RESOURCE"),
-    # seeing who uses a volume, in every namespace
-    "CAP_SYS_PTRACE",
+    # seeing who uses a volume, in every namespace, and healing it there
+    *("CAP_SYS_PTRACE", "CAP_SYS_CHROOT"),
     # files of all owners, kept as they are
     *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP"),
     # FUSE programs: ending them, other users', reserved ports
@@ -107,7 +107,7 @@ def files(python: str, root: Path) -> Mapping[Path, str]:
     """The files, relative to ``/``: a daemon run by the interpreter ``python`` that keeps its volumes in ``root``."""
     words = (python, "-m", "orlop", "serve", "--root", str(root))
     command = " ".join(_quoted(word.replace("$", "$$")) for word in words)
-    service = _SERVICE_UNIT.format(command=command, root=_quoted(str(root)), capabilities=" ".join(_CAPABILITIES))
+    service = _SERVICE_UNIT.format(command=command, root=_quoted(str(root)), capabilities=" ".join(CAPABILITIES))
     return {
         _SYSTEM / "orlop.socket": _SOCKET_UNIT.format(socket=SOCKET),
         _SYSTEM / "orlop.service": service,
