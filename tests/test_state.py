@@ -178,3 +178,14 @@ def test_events_are_kept_up_to_a_limit(tmp_path: Path) -> None:
     assert 10_000 <= len(found) <= 10_256
     assert [event.seq for event in state.events(found[-3].seq)] == [found[-2].seq, found[-1].seq]
     state.close()
+
+
+def test_looking_for_a_half_removed_volume_reads_neither_the_others_nor_the_trash(state: State) -> None:
+    asked: list[str] = []
+    state._reader.set_trace_callback(asked.append)
+
+    assert state.removing("data") == []
+
+    state._reader.set_trace_callback(None)
+    plan = state._reader.execute(f"EXPLAIN QUERY PLAN {asked[0]}").fetchall()
+    assert "USING INDEX unfinished (phase=?)" in plan[0][3]

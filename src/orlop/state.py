@@ -165,6 +165,10 @@ class State:
         """Every volume that is not ready: half made, in the trash, half removed."""
         return self._rows("phase != 'ready'")
 
+    def removing(self, name: str) -> list[Row]:
+        """The volumes ``name`` whose removal has begun; however full the trash is, this asks for these alone."""
+        return self._rows("phase != 'ready' AND phase = 'removing' AND name = ?", name)
+
     def by_key(self, key: str) -> Row | None:
         """The volume whose storage is ``key``, whatever its phase."""
         rows = self._rows("key = ?", key)

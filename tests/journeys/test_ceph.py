@@ -9,7 +9,7 @@ import pytest
 
 from orlop.testing.machine import Machine
 
-pytestmark = [pytest.mark.part("D8"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.feature("D8"), pytest.mark.timeout(240)]
 
 _CONFIG = """\
 [global]

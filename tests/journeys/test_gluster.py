@@ -10,7 +10,7 @@ import pytest
 from orlop.testing.machine import Machine
 from orlop.testing.network import Switch
 
-pytestmark = [pytest.mark.part("D8"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.feature("D8"), pytest.mark.timeout(240)]
 
 
 class Server:

@@ -66,7 +66,7 @@ class KernelMounter:
         The new mount is made beside the dead one, which goes only when the new one answers. A crash in between leaves
         one mount too many, at a place that reconciling cleans up.
         """
-        dead = next(mountinfo.at([str(target)]), None)
+        dead = next(mountinfo.at([str(target)]), None) if bare.is_mount_point(target) else None
         if dead is None:
             self.mount(mounts, target)
             return

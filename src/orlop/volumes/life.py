@@ -106,8 +106,8 @@ class Life:
 
     def clear(self, name: str) -> None:
         """Finish interrupted removals of ``name``: done later, they would meet the new volume of all hosts."""
-        for row in self._state.unfinished():
-            if row.phase == "removing" and row.name == name and self.is_shared(row):
+        for row in self._state.removing(name):
+            if self.is_shared(row):
                 self._delete(row)
 
     def forget(self, row: Row) -> None:
