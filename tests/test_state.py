@@ -180,7 +180,8 @@ def test_events_are_kept_up_to_a_limit(tmp_path: Path) -> None:
     state.close()
 
 
-def test_looking_for_a_half_removed_volume_reads_neither_the_others_nor_the_trash(state: State) -> None:
+def test_looking_for_a_half_removed_volume_reads_neither_the_others_nor_the_trash(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.db")
     asked: list[str] = []
     state._reader.set_trace_callback(asked.append)
 
@@ -189,3 +190,4 @@ def test_looking_for_a_half_removed_volume_reads_neither_the_others_nor_the_tras
     state._reader.set_trace_callback(None)
     plan = state._reader.execute(f"EXPLAIN QUERY PLAN {asked[0]}").fetchall()
     assert "USING INDEX unfinished (phase=?)" in plan[0][3]
+    state.close()
