@@ -1,5 +1,6 @@
 """A bucket as a volume: on a real store, through s3fs, beside the mount that the tutorial makes by hand."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -82,3 +83,23 @@ def test_a_store_that_is_away_is_an_error_in_time(lab: Lab, store: Seaweed, opti
     finally:
         store.start()
     lab.sh("docker run --rm -v v1:/v ubuntu touch /v/back")
+
+
+@pytest.mark.part("D6")
+def test_rclone_mounts_what_its_configuration_names(lab: Lab, store: Seaweed, options: str) -> None:
+    config = f"[there]\ntype = s3\nprovider = Other\nendpoint = {store.endpoint}\nforce_path_style = true\n"
+    keys = f"access_key_id = {ACCESS_KEY}\nsecret_access_key = {SECRET_KEY}\n"
+    lab.inside("/run/rclone.conf").write_text(config + keys)
+    lab.sh(
+        "docker volume create -d orlop -o driver=rclone -o remote=there:aws-s3-bucket-docker/r "
+        "-o config=file:/run/rclone.conf r1"
+    )
+
+    lab.sh("docker run --rm -v r1:/r ubuntu sh -c 'echo sent >/r/file; sleep 3'")
+
+    lab.sh(f"docker volume create -d orlop {options} bucket")
+    assert lab.out("docker run --rm -v r1:/r ubuntu cat /r/file") == "sent"
+    assert lab.out("docker run --rm -v bucket:/b ubuntu cat /b/r/file") == "sent"
+    python = f"{sys.executable} -m orlop"
+    assert SECRET_KEY not in lab.out(f"{python} volume inspect r1 --root {lab.root}; cat {lab.log}")
+    assert not lab.out("pgrep rclone || true")
