@@ -107,12 +107,13 @@ def _s3(machine: Machine, plugin: Plugin) -> list[Figure]:
 
 def _paths(machine: Machine, name: str, ours: Side, hand: Side, files: int, peer: str, goal: str) -> list[Figure]:
     rounds = []
-    for _ in range(ROUNDS):
-        found = []
-        for side in (ours, hand):
+    for number in range(ROUNDS):
+        found = {}
+        # Each is first in every other round: a server gets slower, or warmer.
+        for side in (ours, hand) if number % 2 else (hand, ours):
             with _mounted(side) as place:
-                found.append(json.loads(machine.run([sys.executable, "-c", _WORK, place, str(files)]).stdout))
-        rounds.append(found)
+                found[side] = json.loads(machine.run([sys.executable, "-c", _WORK, place, str(files)]).stdout)
+        rounds.append((found[ours], found[hand]))
     return [
         compare(f"{name}: {what}", "ops/s", [a[what] for a, _ in rounds], [b[what] for _, b in rounds], peer, goal)
         for what in rounds[0][0]

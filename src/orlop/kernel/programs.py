@@ -21,12 +21,9 @@ from pathlib import Path
 
 from orlop.errors import Busy, Unavailable
 from orlop.kernel import mountinfo, processes
+from orlop.kernel.waiting import FAREWELL, MOUNT
 from orlop.mount import Mount
 
-PATIENCE = 25.0
-"""Seconds that a program has until its mount answers; a managed plugin's engine waits 30 for the whole verb."""
-_FAREWELL = 20.0
-"""Seconds that it has to write what it holds, after its mount has gone."""
 _POLL = 0.001
 _LOG_LIMIT = 1 << 20
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -45,7 +42,7 @@ class _Record:
 class Programs:
     """The FUSE programs of this host's mounts; ``folder`` remembers them."""
 
-    def __init__(self, folder: Path, patience: float = PATIENCE, in_memory: Sequence[str] = ("tmpfs", "ramfs")) -> None:
+    def __init__(self, folder: Path, patience: float = MOUNT, in_memory: Sequence[str] = ("tmpfs", "ramfs")) -> None:
         """The folder is made when it is needed; secrets are put there only if its filesystem is one ``in_memory``."""
         self._folder, self._patience, self._in_memory = folder, patience, in_memory
         # Kept so that their ends are noticed; those of an earlier daemon have another parent.
@@ -106,7 +103,7 @@ class Programs:
         """
         if self._record(target) is None:
             return
-        end = time.monotonic() + _FAREWELL
+        end = time.monotonic() + FAREWELL
         while (pid := self.pid(target)) is not None:
             if time.monotonic() > end:
                 raise Busy(f"'{target}' is unmounted, but process {pid} is still writing what was changed there")

@@ -20,9 +20,9 @@ from orlop.kernel.processes import Child
 REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph"})
 """The kernel's filesystems that have a server."""
 MOUNT = 25.0
-"""Seconds that a server has until it is mounted; a managed plugin's engine waits 30 for the whole verb."""
+"""Seconds that a server, or its program, has until it is mounted; a managed plugin's engine waits 30 for a verb."""
 FAREWELL = 20.0
-"""Seconds that the kernel has to write what was changed and to take leave of the server."""
+"""Seconds that the kernel, or a program, has to write what was changed and to take leave of the server."""
 
 # In C's words, since whatever else a process does may ask the server too: so does umount(8).
 _UNMOUNT = """

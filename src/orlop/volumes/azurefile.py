@@ -8,15 +8,13 @@ driver is chosen where nothing is said. docs/cloudstor.md tells the rest.
 """
 
 import logging
-import socket
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import Busy, Conflict, Corrupt, Invalid, NotFound, Unavailable
+from orlop.errors import Busy, Conflict, Corrupt, Invalid, NotFound
 from orlop.mount import Mount
-from orlop.volumes import azure_options
+from orlop.volumes import azure_options, network
 from orlop.volumes import azure_record as record
 from orlop.volumes.azure_account import ACCOUNT, KEY, Account, Share
 from orlop.volumes.azure_options import share_of
@@ -24,8 +22,6 @@ from orlop.volumes.azure_record import Record
 from orlop.volumes.driver import Scope, Volume
 
 _NAME = "azurefile"
-_LOOKUP = 10.0
-"""Seconds until a host name that nobody resolves is given up."""
 _ROUNDS = 3
 """How often a share may come or go between looking and making."""
 _NO_DIFFERENCE = frozenset({"backing", "share", "size"})
@@ -78,7 +74,7 @@ class AzureFileDriver:
     def attach(self, volume: Volume) -> Sequence[Mount]:
         """See `VolumeDriver.attach`. The service itself is asked by the kernel, when it mounts."""
         account = Account.of(self._settings)
-        options = (f"ip={_address(account.host)}", f"username={account.name}", *azure_options.for_kernel(volume))
+        options = (f"ip={network.address(account.host)}", f"username={account.name}", *azure_options.for_kernel(volume))
         return [Mount("cifs", f"//{account.host}/{share_of(volume)}", options, secrets=(("password", account.key),))]
 
     def detach(self, volume: Volume) -> None:
@@ -165,21 +161,3 @@ def _volumes(account: Account) -> Iterable[tuple[str, Volume]]:
             continue
         if written:
             yield share.name, written.volume
-
-
-def _address(host: str) -> str:
-    """The address of ``host``: the kernel does not look up names. In a thread, since nothing else ends it in time."""
-    found: list[str] = []
-
-    def ask() -> None:
-        try:
-            found.append(str(socket.getaddrinfo(host, 445, type=socket.SOCK_STREAM)[0][4][0]))
-        except OSError as error:
-            _log.debug("%s: %s", host, error)
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_LOOKUP)
-    if not found:
-        raise Unavailable(f"there is no address for {host!r}; check this host's name servers, and the account's name")
-    return found[0]

@@ -7,9 +7,8 @@ local driver does it itself, and so does this.
 import ipaddress
 import re
 import socket
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 
 from orlop.errors import Unavailable
 
@@ -62,14 +61,22 @@ def address(host: str) -> str:
         return str(ipaddress.ip_address(host))
     except ValueError:
         pass
-    pool = ThreadPoolExecutor(1, thread_name_prefix="resolver")
-    try:
-        found = pool.submit(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM).result(_PATIENCE)
-        return str(found[0][4][0])
-    except TooLate:
-        raise Unavailable(f"server {host!r} has no address yet: the resolver does not answer") from None
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise Unavailable(f"server {host!r} has no address: {reason}") from error
-    finally:
-        pool.shutdown(wait=False)
+    found: list[str] = []
+    failed: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            found.append(str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]))
+        except (OSError, UnicodeError) as error:
+            failed.append(error)
+
+    # In a thread that nobody waits for at the end either: nothing else bounds the resolver.
+    asking = threading.Thread(target=ask, daemon=True, name="resolver")
+    asking.start()
+    asking.join(_PATIENCE)
+    if found:
+        return found[0]
+    if failed:
+        reason = failed[0].strerror if isinstance(failed[0], OSError) else failed[0]
+        raise Unavailable(f"server {host!r} has no address: {reason}") from failed[0]
+    raise Unavailable(f"server {host!r} has no address yet: the resolver does not answer")

@@ -42,10 +42,8 @@ class Recipe:
     """The options that hold secrets: given by reference."""
     filesystem: str = ""
     """What the kernel must know, where no program mounts."""
-    program: str = ""
-    """What must be installed, where the kernel does not mount."""
     package: str = ""
-    """The Debian package of the program."""
+    """The Debian package of the program, where one mounts."""
 
 
 class RemoteDriver:

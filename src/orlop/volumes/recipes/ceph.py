@@ -43,6 +43,5 @@ CEPH = Recipe(
     },
     required=("monitors",),
     secrets=("key",),
-    program="ceph-fuse",
     package="ceph-fuse",
 )

@@ -44,6 +44,5 @@ GLUSTER = Recipe(
         **READ_ONLY,
     },
     required=("share",),
-    program="glusterfs",
     package="glusterfs-client",
 )

@@ -45,6 +45,5 @@ RCLONE = Recipe(
     },
     required=("remote", "config"),
     secrets=("config",),
-    program="rclone",
     package="rclone",
 )

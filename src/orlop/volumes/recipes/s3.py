@@ -74,6 +74,5 @@ S3 = Recipe(
     },
     required=("bucket",),
     secrets=("secret_key",),
-    program="s3fs",
     package="s3fs",
 )

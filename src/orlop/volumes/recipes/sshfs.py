@@ -83,6 +83,5 @@ SSHFS = Recipe(
     },
     required=("sshcmd",),
     secrets=("password", "key", "known_hosts"),
-    program="sshfs",
     package="sshfs",
 )
