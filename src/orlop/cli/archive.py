@@ -14,14 +14,13 @@ import click
 from orlop import engine
 from orlop.cli.held import asked_to_end, mounted
 from orlop.cli.options import configured, mapping
+from orlop.cli.streams import ended_with, packed, pump
 from orlop.errors import Conflict, Invalid, OrlopError, Unavailable
 from orlop.state import Row
 from orlop.volumes.service import VolumeService
 
 _COMPRESSORS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_BLOCK = 1 << 20
-_TAR = ("tar", "--create", "--file=-", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--one-file-system")
 
 
 @click.command()
@@ -39,10 +38,8 @@ def export(config: engine.Config, name: str, target: str) -> None:
     service = engine.volumes(config)
     row = service.get(name)
     with asked_to_end(), mounted(service, row, "export") as folder, _written(target) as sink:
-        tar = subprocess.Popen([*_TAR, f"--directory={folder}", "."], stdout=subprocess.PIPE)
-        with ended_with(tar):
-            assert tar.stdout is not None  # noqa: S101 - a pipe was asked for
-            pump(tar.stdout, sink, f"export {name}", service.usage(row) or 0)
+        with packed(folder) as (tar, files):
+            pump(files, sink, f"export {name}", service.usage(row) or 0)
         # 1: a file changed while it was read, which tar has said.
         if tar.returncode not in (0, 1):
             raise Unavailable(f"volume {name!r} is not exported: tar ended with status {tar.returncode}")
@@ -107,15 +104,6 @@ def _feed(child: "subprocess.Popen[bytes]", archive: IO[bytes], label: str, size
     return None
 
 
-def pump(source: IO[bytes], sink: IO[bytes], label: str, length: int) -> None:
-    """Copy all, with a bar on a terminal."""
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(length=length or 1, label=label, file=sys.stderr, hidden=hidden, show_eta=False) as bar:
-        while block := source.read(_BLOCK):
-            sink.write(block)
-            bar.update(len(block))
-
-
 @contextmanager
 def _written(target: str) -> Iterator[IO[bytes]]:
     """A file that is there only if all went well, readable by its owner only: it holds whatever the volume holds."""
@@ -151,17 +139,6 @@ def _through(program: str, sink: IO[bytes], *options: str) -> Iterator[IO[bytes]
             yield pipe
     if process.returncode:
         raise Unavailable(f"{program!r} ended with status {process.returncode}")
-
-
-@contextmanager
-def ended_with(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """``process`` has ended afterwards; after an error it is killed."""
-    try:
-        yield
-        process.wait()
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextmanager

@@ -12,12 +12,17 @@ from orlop.state import Holder, Row
 from orlop.volumes.service import VolumeService
 
 
+def holder(what: str) -> Holder:
+    """This process, while it does ``what``."""
+    pid = os.getpid()
+    return Holder("orlop", f"{what}-{pid}", pid, processes.start_time(pid) or 0)
+
+
 @contextmanager
 def mounted(service: VolumeService, row: Row, what: str) -> Iterator[Path]:
     """The volume's files, held by this process: it is neither removed nor detached meanwhile."""
-    pid = os.getpid()
-    holder = Holder("orlop", f"{what}-{pid}", pid, processes.start_time(pid) or 0)
-    folder = service.mount(row.name, holder)
+    me = holder(what)
+    folder = service.mount(row.name, me)
     try:
         # However long it takes: the kernel does not unmount what is open.
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -26,7 +31,7 @@ def mounted(service: VolumeService, row: Row, what: str) -> Iterator[Path]:
         finally:
             os.close(fd)
     finally:
-        service.unmount(row.name, holder)
+        service.unmount(row.name, me)
 
 
 @contextmanager

@@ -1,23 +1,21 @@
 """``orlop volume migrate``: the files of a volume to another driver."""
 
-import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from orlop import engine
-from orlop.cli.archive import ended_with, pump
-from orlop.cli.held import asked_to_end
+from orlop.cli.held import asked_to_end, holder
 from orlop.cli.options import configured, mapping
+from orlop.cli.streams import ended_with, packed, pump
 from orlop.errors import Invalid
-from orlop.kernel import processes
-from orlop.state import Holder, Row
+from orlop.state import Row
 from orlop.volumes import migration
 from orlop.volumes.service import VolumeService
 
-_PACK = ("tar", "--create", "--file=-", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--one-file-system")
 _UNPACK = ("tar", "--extract", "--file=-", "--numeric-owner", "--xattrs", "--acls", "--preserve-permissions")
 
 
@@ -69,24 +67,20 @@ def _plan(service: VolumeService, name: str, driver: str | None, *, commit: bool
 
 
 def _migrate(service: VolumeService, name: str, driver: str, options: dict[str, str]) -> Row:
-    pid = os.getpid()
-    holder = Holder("orlop", f"migrate-{pid}", pid, processes.start_time(pid) or 0)
     size = service.usage(service.get(name)) or 0
 
     def copy(source: Path, target: Path) -> None:
         _copy(source, target, f"migrate {name}", size)
 
     with asked_to_end():
-        return migration.migrate(service, name, driver, options, holder, copy)
+        return migration.migrate(service, name, driver, options, holder("migrate"), copy)
 
 
 def _copy(source: Path, target: Path, label: str, size: int) -> None:
     """All that the target can store; what it cannot, tar says, and comparing decides whether that matters."""
-    packing = subprocess.Popen([*_PACK, f"--directory={source}", "."], stdout=subprocess.PIPE)
     unpacking = subprocess.Popen([*_UNPACK, f"--directory={target}"], stdin=subprocess.PIPE)
-    with ended_with(packing), ended_with(unpacking):
-        assert packing.stdout is not None  # noqa: S101 - pipes were asked for
-        assert unpacking.stdin is not None  # noqa: S101
-        with unpacking.stdin as sink:
-            pump(packing.stdout, sink, label, size)
+    with packed(source) as (_, files), ended_with(unpacking):
+        assert unpacking.stdin is not None  # noqa: S101 - a pipe was asked for
+        with suppress(BrokenPipeError), unpacking.stdin as sink:
+            pump(files, sink, label, size)
     subprocess.run(["sync", "-f", str(target)], check=True)
