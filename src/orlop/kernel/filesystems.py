@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from orlop.kernel import loop, waiting
+from orlop.kernel import loop, subdir, waiting
 from orlop.kernel import syscalls as sc
 from orlop.mount import Mount
 
@@ -45,6 +45,8 @@ _PLAIN = frozenset(
     }
 )
 """Words of mount(8) that ask for what is so anyway, or that are for mount(8) itself."""
+_SUBDIR = "X-mount.subdir="
+"""As mount(8) has it: a folder of the new filesystem is what one sees, not its root."""
 
 
 def why(error: OSError, kind: str) -> str:
@@ -72,6 +74,7 @@ def make(mount: Mount, target: Path) -> None:
 
 def _mount_filesystem(mount: Mount, source: str, target: Path) -> None:
     attributes, parameters = split(mount.options)
+    parameters = [word for word in parameters if not word.startswith(_SUBDIR)]
     parameters += [f"{name}={value}" for name, value in mount.secrets]
 
     def open_() -> int:
@@ -85,7 +88,12 @@ def _mount_filesystem(mount: Mount, source: str, target: Path) -> None:
 
     fd = waiting.Opening(open_).within(waiting.MOUNT) if mount.type in waiting.REMOTE else open_()
     with sc.closing(fd):
-        sc.move_tree(fd, target)
+        folders = [word.removeprefix(_SUBDIR) for word in mount.options if word.startswith(_SUBDIR)]
+        if not folders:
+            sc.move_tree(fd, target)
+            return
+        with sc.closing(subdir.clone(fd, folders[0], target)) as inner:
+            sc.move_tree(inner, target)
 
 
 def _configure(context: int, source: str, parameters: Sequence[str], *, read_only: bool) -> None:

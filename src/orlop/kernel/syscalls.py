@@ -59,10 +59,13 @@ def umount(target: Path | bytes, flags: int = 0) -> None:
     _checked(_libc.umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW), target)
 
 
-def clone_tree(source: Path, *, recursive: bool = False) -> int:
-    """A file descriptor for what is seen at ``source``, as a mount that is nowhere yet (open_tree(2))."""
+def clone_tree(source: Path, *, recursive: bool = False, folder: int = AT_FDCWD) -> int:
+    """A file descriptor for what is seen at ``source``, as a mount that is nowhere yet (open_tree(2)).
+
+    A relative path begins at the open ``folder``.
+    """
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
-    return syscall(OPEN_TREE, AT_FDCWD, os.fsencode(source), flags)
+    return syscall(OPEN_TREE, folder, os.fsencode(source), flags)
 
 
 def set_attributes(tree: int, attributes: int) -> None:
@@ -77,6 +80,11 @@ def move_tree(tree: int, target: Path | bytes) -> None:
     syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
 
 
+def keep_mounts_private() -> None:
+    """Let what is mounted in this mount namespace from now on be seen in no other (MS_REC | MS_PRIVATE)."""
+    _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(0x4000 | 1 << 18), None))
+
+
 def unshare(flags: int) -> None:
     """Give this thread something of its own (unshare(2))."""
     _checked(_libc.unshare(flags))
@@ -85,6 +93,18 @@ def unshare(flags: int) -> None:
 def setns(namespace: int, kind: int) -> None:
     """Let this thread live in ``namespace``, an open file below ``/proc/PID/ns`` (setns(2))."""
     _checked(_libc.setns(namespace, kind))
+
+
+def magic(path: Path) -> int:
+    """The number that tells which type of filesystem ``path`` is on (statfs(2), linux/magic.h)."""
+    buffer = ctypes.create_string_buffer(256)
+    _checked(_libc.statfs(os.fsencode(path), buffer), path)
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
+
+
+def sync_filesystem(fd: int) -> None:
+    """Write back all of the filesystem of an open file (syncfs(2)); raises `OSError` if anything was lost."""
+    _checked(_libc.syncfs(fd))
 
 
 def _checked(result: int, path: Path | bytes | None = None) -> None:
