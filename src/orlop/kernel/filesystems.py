@@ -8,7 +8,7 @@ read-only bind is never writable for a moment.
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orlop.kernel import loop, subdir, waiting
@@ -72,7 +72,28 @@ def make(mount: Mount, target: Path) -> None:
         _mount_filesystem(mount, mount.source, target)
 
 
+@contextlib.contextmanager
+def unseen(mount: Mount) -> Iterator[Path]:
+    """The root of a filesystem that is mounted nowhere: a path that means something in this process only.
+
+    It is unmounted when the last file in it is closed. Raises `OSError`.
+    """
+    with sc.closing(_open(mount, mount.source)) as fd:
+        yield Path(f"/proc/{os.getpid()}/fd/{fd}")
+
+
 def _mount_filesystem(mount: Mount, source: str, target: Path) -> None:
+    with sc.closing(_open(mount, source)) as fd:
+        folders = [word.removeprefix(_SUBDIR) for word in mount.options if word.startswith(_SUBDIR)]
+        if not folders:
+            sc.move_tree(fd, target)
+            return
+        with sc.closing(subdir.clone(fd, folders[0], target)) as inner:
+            sc.move_tree(inner, target)
+
+
+def _open(mount: Mount, source: str) -> int:
+    """A filesystem as a mount that is nowhere yet."""
     attributes, parameters = split(mount.options)
     parameters = [word for word in parameters if not word.startswith(_SUBDIR)]
     parameters += [f"{name}={value}" for name, value in mount.secrets]
@@ -86,14 +107,7 @@ def _mount_filesystem(mount: Mount, source: str, target: Path) -> None:
             except OSError as error:
                 raise OSError(error.errno, _complaint(context) or error.strerror) from error
 
-    fd = waiting.Opening(open_).within(waiting.MOUNT) if mount.type in waiting.REMOTE else open_()
-    with sc.closing(fd):
-        folders = [word.removeprefix(_SUBDIR) for word in mount.options if word.startswith(_SUBDIR)]
-        if not folders:
-            sc.move_tree(fd, target)
-            return
-        with sc.closing(subdir.clone(fd, folders[0], target)) as inner:
-            sc.move_tree(inner, target)
+    return waiting.Opening(open_).within(waiting.MOUNT) if mount.type in waiting.REMOTE else open_()
 
 
 def _configure(context: int, source: str, parameters: Sequence[str], *, read_only: bool) -> None:

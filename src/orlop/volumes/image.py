@@ -3,19 +3,30 @@
 The file's blocks are reserved when it is made (unless it is asked to be thin), so a full host disk can never break
 a write inside. XFS is chosen where it fits: it has reflinks, grows while mounted, and can be shut down at once.
 mkfs.xfs refuses less than 300 MiB; smaller volumes are ext4.
+
+In an XFS of ours the volume's files are in the folder ``data``, which alone is mounted: beside it is what snapshots
+keep, which shares its blocks with the files (`orlop.volumes.shadow`). The label of the filesystem says so; one that an
+earlier orlop made has none, and is mounted whole.
 """
 
 import errno
 import os
 import subprocess
-from collections.abc import Container
-from contextlib import suppress
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.errors import Invalid, NoSpace, Unavailable
-from orlop.kernel import loop
+from orlop.kernel import filesystems, loop
+from orlop.mount import Mount
 
+DATA = "data"
+"""The folder of an XFS that has the volume's files."""
+LABEL = "orlop.data"
+"""The label of a filesystem that has them there."""
+_XFS_LABEL = slice(108, 120)
+"""Where the superblock has the label (``sb_fname`` of ``struct xfs_dsb``)."""
 LEAST = {"xfs": 300 << 20, "ext4": 1 << 20}
 """The smallest size, in bytes, by filesystem (mkfs.xfs(8), mke2fs(8))."""
 
@@ -59,6 +70,27 @@ def kind(image: Path) -> str:
     """Which filesystem is in ``image``, by its superblock."""
     with image.open("rb") as file:
         return "xfs" if file.read(4) == b"XFSB" else "ext4"
+
+
+def has_room_beside(image: Path) -> bool:
+    """Whether the volume's files are in the folder ``data``, so that others can be kept beside it."""
+    if kind(image) != "xfs":
+        return False
+    with image.open("rb") as file:
+        return file.read(_XFS_LABEL.stop)[_XFS_LABEL].rstrip(b"\0") == LABEL.encode()
+
+
+def as_mount(image: Path) -> Mount:
+    """What to mount to see the volume's files."""
+    inside = (f"X-mount.subdir={DATA}",) if has_room_beside(image) else ()
+    return Mount(kind(image), str(image), ("loop", *inside))
+
+
+@contextmanager
+def opened(image: Path) -> Iterator[Path]:
+    """The whole filesystem in ``image`` as a folder that only this process sees, mounted elsewhere or not."""
+    with loop.attached(image) as device, filesystems.unseen(Mount(kind(image), device)) as folder:
+        yield folder
 
 
 def extend(image: Path, size: int, *, thin: bool) -> None:
@@ -116,10 +148,15 @@ def _allocate(image: Path, size: int, *, thin: bool) -> None:
 
 
 def _make_xfs(image: Path, root: Root) -> None:
-    _run("mkfs.xfs", "-q", "-f", "-K", "-m", "reflink=1", str(image))
+    # A prototype (mkfs.xfs(8), -p): what the root holds from the beginning.
+    plan = image.with_suffix(".plan")
+    plan.write_text(f"-\n0 0\nd--755 0 0\n{DATA} d--755 0 0\n$\n$\n")
+    try:
+        _run("mkfs.xfs", "-q", "-f", "-K", "-m", "reflink=1", "-L", LABEL, "-p", str(plan), str(image))
+    finally:
+        plan.unlink()
     commands = (
-        "sb 0",
-        "addr rootino",
+        f"path /{DATA}",
         f"write core.mode 04{root.mode:04o}",
         f"write core.uid {root.uid}",
         f"write core.gid {root.gid}",

@@ -83,7 +83,7 @@ class LocalDriver:
         if size is None:
             return [Mount.bind(folder / "_data")]
         image.fill(folder / "image", None)
-        return [Mount(image.kind(folder / "image"), str(folder / "image"), ("loop",))]
+        return [image.as_mount(folder / "image")]
 
     def detach(self, volume: Volume) -> None:
         """Nothing to undo: loop devices free themselves."""

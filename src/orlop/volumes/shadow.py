@@ -1,0 +1,102 @@
+"""A volume as it was at one moment, kept beside its files in the same XFS (`orlop.volumes.mirror`).
+
+Most of the work is done while the volume's users go on: the shadow follows the files, and the kernel tells what changes
+meanwhile. Then the users stand still for as long as the last few names take: whatever is read from the shadow
+afterwards, for however long, was so at that moment. The shadow stays: next time only what changed is cloned again, and
+the clone that a file had before tells which of its blocks have changed.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from pathlib import Path
+
+from orlop.errors import Unavailable
+from orlop.kernel import freeze, pause
+from orlop.kernel.watch import Overflow, Watch
+from orlop.volumes import image
+from orlop.volumes.mirror import Mirror
+
+SHADOW, BEFORE = "shadow", "before"
+_FEW = 64
+"""Names that are updated while everybody stands still, rather than looking once more."""
+_ROUNDS = 6
+
+
+class Shadow:
+    """The shadow in the filesystem whose root is the folder ``root``."""
+
+    def __init__(self, root: Path):
+        """``root`` holds the volume's files in `image.DATA`."""
+        self._root = root
+        self.folder = root / SHADOW
+
+    def take(self, users: Sequence[int]) -> bool:
+        """Let the shadow be what the files are at one moment; the processes ``users`` stand still for it.
+
+        False if they cannot be held still: then each file is whole, but not all are of one moment.
+        """
+        mirror, watch = Mirror(self._root / image.DATA, self.folder, self._root / BEFORE), Watch(self._root)
+        device = self._root.stat().st_dev
+        try:
+            mirror.sought = dict.fromkeys(pause.mapped(users, device), "")
+            mirror.update_all()
+            for _ in range(_ROUNDS):
+                if not _follow(mirror, watch, few=_FEW):
+                    break
+            freeze.sync(self._root)
+            with ExitStack() as stack:
+                still = _held(users)
+                try:
+                    stack.enter_context(still)
+                    at_once = True
+                except Unavailable:
+                    at_once = False
+                _follow(mirror, watch)
+                _follow_mapped(mirror, pause.mapped(users, device))
+        finally:
+            watch.close()
+        freeze.sync(self._root)
+        return at_once
+
+    def before(self, inode: int) -> Path | None:
+        """The clone that was in the shadow as ``inode`` and was replaced since `settle`; None if there is none."""
+        path = self._root / BEFORE / str(inode)
+        return path if path.exists() else None
+
+    def settle(self) -> None:
+        """What the shadow is now has been saved: the clones before it are needed no more."""
+        with suppress(FileNotFoundError), os.scandir(self._root / BEFORE) as entries:
+            for entry in entries:
+                os.unlink(entry.path)  # noqa: PTH108
+
+    def drop(self) -> None:
+        """Give the shadow up, for its room; the next one is made from nothing."""
+        for name in (SHADOW, BEFORE):
+            shutil.rmtree(self._root / name, ignore_errors=True)
+
+
+def _held(users: Sequence[int]) -> AbstractContextManager[None]:
+    return pause.paused(users) if users else nullcontext()
+
+
+def _follow(mirror: Mirror, watch: Watch, few: int = 0) -> bool:
+    """Update what has changed; whether that was more than a ``few`` names."""
+    try:
+        paths = [Path(name) for name in watch.changed()]
+    except Overflow:
+        mirror.update_all()
+        return True
+    names = [str(path.relative_to(image.DATA)) for path in paths if path.is_relative_to(image.DATA)]
+    mirror.update(names)
+    return len(names) > few
+
+
+def _follow_mapped(mirror: Mirror, inodes: set[int]) -> None:
+    """What is written through mappings is told by nobody: such files are looked at, wherever they are."""
+    names = [mirror.sought.get(inode, "") for inode in inodes]
+    if all(names):
+        mirror.update(names)
+    else:
+        mirror.update_all()

@@ -1,0 +1,230 @@
+import contextlib
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orlop.testing import _cgroups
+from orlop.volumes import image
+from orlop.volumes.mirror import Mirror
+from orlop.volumes.shadow import Shadow
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="filesystems need root")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """The root of a volume's filesystem, as orlop makes it."""
+    image.make(tmp_path / "image", "xfs", 300 << 20, image.Root(), thin=True)
+    with image.opened(tmp_path / "image") as folder:
+        yield folder
+
+
+def described(folder: Path) -> dict[str, tuple]:
+    """All that can be seen of the files below."""
+    found = {}
+    for path, names, files in os.walk(folder):
+        for name in [".", *names, *files]:
+            place = os.path.join(path, name)
+            about = os.lstat(place)
+            content = Path(place).read_bytes() if os.path.isfile(place) and not os.path.islink(place) else b""
+            target = os.readlink(place) if os.path.islink(place) else ""
+            attributes = {
+                key: os.getxattr(place, key, follow_symlinks=False)
+                for key in os.listxattr(place, follow_symlinks=False)
+            }
+            where = os.path.relpath(place, folder)
+            links = about.st_nlink if content else 0
+            mode = (about.st_mode, about.st_uid, about.st_gid, about.st_rdev, about.st_mtime_ns, links)
+            found[where] = (mode, content, target, str(attributes))
+    return found
+
+
+def scribble(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(b"x")
+
+
+def disturb(folder: Path, rng: random.Random) -> None:
+    """Something that people and programs do to files."""
+    names = ["a", "b", "c", "sub", "sub/a", "sub/b", "sub/deep", "sub/deep/a", "other", "other/a"]
+    one, other = folder / rng.choice(names), folder / rng.choice(names)
+    if one.is_fifo() or other.is_fifo():  # to open one is to wait
+        with contextlib.suppress(OSError):
+            one.unlink()
+        return
+    actions = [
+        lambda: one.write_bytes(rng.randbytes(rng.randrange(20_000))),
+        lambda: scribble(one),
+        lambda: os.link(one, other),
+        lambda: one.rename(other),
+        lambda: one.mkdir(),
+        lambda: one.unlink(),
+        lambda: one.rmdir(),
+        lambda: one.chmod(rng.choice([0o600, 0o755, 0o4711])),
+        lambda: os.chown(one, rng.randrange(3), rng.randrange(3)),
+        lambda: other.symlink_to(one.name),
+        lambda: os.mkfifo(one),
+        lambda: os.setxattr(one, "user.note", rng.randbytes(3)),
+        lambda: os.truncate(one, rng.randrange(40_000)),
+        lambda: os.utime(one, ns=(1, 10**18)),
+    ]
+    with contextlib.suppress(OSError):
+        rng.choice(actions)()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_shadow_is_like_the_files_whatever_was_done_to_them(root, seed):
+    rng, shadow, data = random.Random(seed), Shadow(root), root / "data"
+
+    for _ in range(12):
+        for _ in range(rng.randrange(25)):
+            disturb(data, rng)
+        assert shadow.take([])
+        assert described(shadow.folder) == described(data)
+        if rng.randrange(2):
+            shadow.settle()
+
+
+def test_what_has_not_changed_is_not_made_again(root, monkeypatch):
+    monkeypatch.setattr("orlop.volumes.mirror._JUST_NOW", 0)
+    data, shadow = root / "data", Shadow(root)
+    for number in range(50):
+        (data / str(number)).write_text("x")
+    shadow.take([])
+    before = {entry.name: entry.inode() for entry in os.scandir(shadow.folder)}
+
+    (data / "7").write_text("y")
+    shadow.take([])
+
+    after = {entry.name: entry.inode() for entry in os.scandir(shadow.folder)}
+    assert {name for name in before if before[name] != after[name]} == {"7"}
+    assert shadow.before(before["7"]).read_text() == "x"
+    assert shadow.before(before["8"]) is None
+
+
+def test_a_file_changed_within_a_tick_of_the_clock_is_looked_at_again(root):
+    (root / "data" / "file").write_text("1")
+    mirror = Mirror(root / "data", root / "shadow", root / "before")
+    mirror.update_all()
+    assert mirror.changed == 1
+
+    mirror.update_all()
+
+    assert mirror.changed == 2
+
+
+WRITER = """
+import os, sys
+a, b = (os.open(name, os.O_RDWR | os.O_CREAT) for name in ("a", "b"))
+number = 0
+while True:
+    number += 1
+    os.pwrite(a, b"%012d" % number, 0)
+    os.pwrite(b, b"%012d" % number, 0)
+    with open("log", "ab") as log:
+        log.write(b"%012d" % number)
+"""
+MAPPER = """
+import mmap, os
+files = [os.open(name, os.O_RDWR | os.O_CREAT) for name in ("a", "b")]
+for file in files:
+    os.truncate(file, 4096)
+a, b = (mmap.mmap(file, 4096) for file in files)
+number = 0
+while True:
+    number += 1
+    a[:12] = b"%012d" % number
+    b[:12] = b"%012d" % number
+"""
+
+
+@pytest.fixture
+def running(root):
+    """Starts a program in the files, in a control group of its own."""
+    groups, processes = [], []
+
+    def run(program: str) -> int:
+        name = f"orlop-shadow-{os.getpid()}-{len(groups)}"
+        groups.append(name)
+        _cgroups.make(name)
+        process = subprocess.Popen([sys.executable, "-c", program], cwd=root / "data", pass_fds=[])
+        processes.append(process)
+        _cgroups.move(name, [process.pid])
+        return process.pid
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+    for name in groups:
+        _cgroups.remove(name)
+
+
+@pytest.mark.part("S4")
+@pytest.mark.parametrize("program", [WRITER, MAPPER])
+def test_the_shadow_is_of_one_moment_while_a_program_writes(root, running, program):
+    pid, shadow = running(program), Shadow(root)
+    while not (root / "data" / "b").exists() or not (root / "data" / "b").read_bytes()[:12].strip(b"\0"):
+        pass
+
+    seen = []
+    for _ in range(15):
+        assert shadow.take([pid])
+        a, b = (int((shadow.folder / name).read_bytes()[:12]) for name in "ab")
+        seen.append(a)
+        assert a - 1 <= b <= a
+
+    assert seen == sorted(set(seen))
+
+
+def test_users_that_cannot_be_held_still_are_told_of(root):
+    with subprocess.Popen(["sleep", "60"], cwd=root / "data") as process:
+        try:
+            assert not Shadow(root).take([process.pid])
+        finally:
+            process.kill()
+
+
+def ending_after(count, call):
+    """``call``, which is not answered any more after ``count`` times: as for a process that is killed."""
+    left = iter(range(count))
+
+    def answered(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        call(*arguments)
+
+    return answered
+
+
+def test_a_shadow_killed_half_way_is_made_good(root):
+    data = root / "data"
+    for number in range(30):
+        (data / str(number)).write_text("1")
+    Shadow(root).take([])
+    (data / "sub").mkdir()
+    for number in range(0, 30, 2):
+        (data / str(number)).write_text("22")
+    for number in range(5, 15):
+        mirror = Mirror(data, root / "shadow", root / "before")
+        mirror._replace = ending_after(number, mirror._replace)
+        with contextlib.suppress(KeyboardInterrupt):
+            mirror.update_all()
+
+    Shadow(root).take([])
+
+    assert described(root / "shadow") == described(data)
+
+
+def test_a_shadow_that_is_given_up_takes_no_room(root):
+    shadow = Shadow(root)
+    (root / "data" / "file").write_bytes(os.urandom(1 << 20))
+    shadow.take([])
+
+    shadow.drop()
+
+    assert sorted(os.listdir(root)) == ["data"]
