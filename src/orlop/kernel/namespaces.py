@@ -92,3 +92,9 @@ def _ask_everybody() -> Residents:
         if name is not None:
             found.setdefault(name, []).append(int(pid))
     return found
+
+
+def companions(pids: Iterable[int]) -> list[int]:
+    """All processes that live in the mount namespaces of ``pids``, which are not ours."""
+    wanted = {namespace(pid) for pid in pids} - {namespace("self")}
+    return [pid for name, found in _ask_everybody().items() if name in wanted for pid in found]

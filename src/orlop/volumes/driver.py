@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from orlop.mount import Mount
+from orlop.volumes.sources import Source, Users
 
 Scope = Literal["local", "global"]
 
@@ -86,6 +87,14 @@ class Resizable(Protocol):
 
         Again is fine. Raises `Invalid` where it would have to shrink.
         """
+
+
+@runtime_checkable
+class Stillable(Protocol):
+    """A driver that can show its volumes as they are at one moment, while they are in use."""
+
+    def source(self, volume: Volume, mountpoint: Path, users: Users) -> Source | None:
+        """The files of ``volume``, which is mounted; None for a form of which nothing special is known."""
 
 
 @runtime_checkable

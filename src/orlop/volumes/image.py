@@ -93,6 +93,12 @@ def opened(image: Path) -> Iterator[Path]:
         yield folder
 
 
+def is_scarce(root: Path) -> bool:
+    """Whether less than a tenth of the filesystem at ``root`` is free."""
+    told = os.statvfs(root)
+    return told.f_bavail * 10 < told.f_blocks
+
+
 def extend(image: Path, size: int, *, thin: bool) -> None:
     """Make the file at least ``size`` bytes long; its filesystem follows in `fill`.
 

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import Invalid, Unavailable
+from orlop.kernel import btrfs
 from orlop.mount import Mount
-from orlop.volumes import folders, image, network, references
+from orlop.volumes import folders, image, network, references, sources
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.options import capacity, flag, mode, number
+from orlop.volumes.sources import ShadowSource, Source, SubvolumeSource, Users
 
 _DOCKER = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
 """What each of Docker's own options needs beside it (moby, volume/local)."""
@@ -67,6 +69,8 @@ class LocalDriver:
     def remove(self, volume: Volume) -> None:
         """See `VolumeDriver.remove`. A folder of yours, and what was mounted, is not touched."""
         folder = self._root / volume.key
+        for name in ("still", "before"):
+            btrfs.delete(folder / name)
         for name in ("_data", "_data.new"):
             folders.delete(folder / name)
         for name in ("image", "image.new", "image.grow"):
@@ -104,6 +108,17 @@ class LocalDriver:
         except Unavailable as error:
             # The kernel lets ext4 grow while mounted only with CAP_SYS_RESOURCE; unmounted it always can.
             _log.warning("volume %r grows when it is mounted next: %s", volume.name, error)
+
+    def source(self, volume: Volume, mountpoint: Path, users: Users) -> Source | None:
+        """See `orlop.volumes.driver.Stillable`."""
+        folder = self._root / volume.key
+        if not {"device", "mountpoint"}.isdisjoint(volume.options):
+            return None
+        if (folder / "image").exists():
+            if image.has_room_beside(folder / "image"):
+                return ShadowSource(folder / "image", users)
+            return sources.frozen(mountpoint, users)
+        return SubvolumeSource(folder / "_data", users) if btrfs.is_subvolume(folder / "_data") else None
 
     def usage(self, volume: Volume, mountpoint: Path | None) -> int:
         """See `orlop.volumes.driver.Measured`. What was mounted from elsewhere takes nothing here."""
@@ -180,7 +195,9 @@ def _make_root(folder: Path, volume: Volume) -> None:
     if folder.exists():
         return
     new, root = folder.with_suffix(".new"), _root(volume)
-    new.mkdir(exist_ok=True)
+    if not new.exists():
+        # A subvolume can be shown as it is at one moment, in no time.
+        btrfs.create(new) if btrfs.is_btrfs(folder.parent) else new.mkdir()
     os.chown(new, root.uid, root.gid)
     new.chmod(root.mode)
     new.rename(folder)

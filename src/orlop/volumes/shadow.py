@@ -9,7 +9,7 @@ the clone that a file had before tells which of its blocks have changed.
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from orlop.errors import Unavailable
@@ -47,9 +47,8 @@ class Shadow:
                     break
             freeze.sync(self._root)
             with ExitStack() as stack:
-                still = _held(users)
                 try:
-                    stack.enter_context(still)
+                    stack.enter_context(pause.paused(users))
                     at_once = True
                 except Unavailable:
                     at_once = False
@@ -75,10 +74,6 @@ class Shadow:
         """Give the shadow up, for its room; the next one is made from nothing."""
         for name in (SHADOW, BEFORE):
             shutil.rmtree(self._root / name, ignore_errors=True)
-
-
-def _held(users: Sequence[int]) -> AbstractContextManager[None]:
-    return pause.paused(users) if users else nullcontext()
 
 
 def _follow(mirror: Mirror, watch: Watch, few: int = 0) -> bool:

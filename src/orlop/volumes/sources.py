@@ -1,0 +1,170 @@
+"""How the files of a volume are read as they were at one moment, while its users go on.
+
+    shadow      XFS of ours: a copy that shares its blocks, made while the users stand still for milliseconds
+    subvolume   btrfs: the filesystem's own snapshot, made while the users stand still
+    cut         the same of users that cannot be held still: as after a power cut
+    frozen      another filesystem of ours: it is read once while in use, and what changed since again, frozen
+    paused      any other, if that is wished: the same, while the containers that use it are paused
+    live        any other: each file is read while others may change
+    unused      nobody uses it
+
+What a way of reading promises is written into each snapshot, under the name above.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from orlop.errors import Unavailable
+from orlop.kernel import btrfs, freeze, pause
+from orlop.volumes import image
+from orlop.volumes.shadow import Shadow
+
+Users = Callable[[], Sequence[int]]
+"""The processes that use the volume now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """The files of one moment, below ``folder``, and ``how`` it was brought about."""
+
+    folder: Path
+    how: str
+
+
+class Source(Protocol):
+    """The files of one volume, for the one who saves them."""
+
+    def ahead(self) -> Path | None:
+        """Where to read as much as possible before `still`, because that keeps others waiting; None if it does not."""
+
+    def still(self) -> AbstractContextManager[Still]:
+        """The files of one moment, for as long as the context lasts."""
+
+    def before(self, path: str, inode: int) -> Path | None:
+        """What the file ``path`` was when it was saved last, as ``inode``; None where that is not kept.
+
+        It shares its blocks with what it is now.
+        """
+
+    def settle(self) -> None:
+        """What `still` showed last has been saved."""
+
+
+class ShadowSource:
+    """An XFS of ours, with its shadow."""
+
+    def __init__(self, file: Path, users: Users):
+        """``file`` has the filesystem, mounted or not."""
+        self._file, self._users, self._shadow = file, users, Shadow(Path("/"))
+
+    def ahead(self) -> Path | None:
+        """See `Source`: the shadow does that itself."""
+        return None
+
+    @contextmanager
+    def still(self) -> Iterator[Still]:
+        """See `Source`."""
+        with image.opened(self._file) as root:
+            self._shadow = Shadow(root)
+            at_once = self._shadow.take(self._users())
+            yield Still(self._shadow.folder, "shadow" if at_once else "live")
+
+    def before(self, path: str, inode: int) -> Path | None:
+        """See `Source`."""
+        del path  # it may have been renamed since
+        return self._shadow.before(inode)
+
+    def settle(self) -> None:
+        """See `Source`. Where room is scarce the shadow goes: what it keeps of old files takes the volume's room."""
+        with image.opened(self._file) as root:
+            shadow = Shadow(root)
+            shadow.settle()
+            if image.is_scarce(root):
+                shadow.drop()
+
+
+class SubvolumeSource:
+    """A subvolume of btrfs; its last two snapshots are kept beside it."""
+
+    def __init__(self, folder: Path, users: Users):
+        """``folder`` is the subvolume."""
+        self._folder, self._users = folder, users
+        self._now, self._before = folder.with_name("still"), folder.with_name("before")
+
+    def ahead(self) -> Path | None:
+        """See `Source`."""
+        return None
+
+    @contextmanager
+    def still(self) -> Iterator[Still]:
+        """See `Source`."""
+        btrfs.delete(self._now)
+        freeze.sync(self._folder)
+        # Of what is not synced btrfs may take a later write and not an earlier one: nobody may write meanwhile.
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(pause.paused(self._users()))
+                how = "subvolume"
+            except Unavailable:
+                how = "cut"
+            btrfs.snapshot(self._folder, self._now)
+        yield Still(self._now, how)
+
+    def before(self, path: str, inode: int) -> Path | None:
+        """See `Source`."""
+        file = self._before / path
+        with suppress(OSError):
+            return file if file.lstat().st_ino == inode else None
+        return None
+
+    def settle(self) -> None:
+        """See `Source`."""
+        btrfs.delete(self._before)
+        self._now.rename(self._before)
+
+    def drop(self) -> None:
+        """Delete what is kept; the volume goes."""
+        btrfs.delete(self._now)
+        btrfs.delete(self._before)
+
+
+class PlainSource:
+    """Files of whatever kind, where they are mounted; ``hold`` makes them stand still, if anything does."""
+
+    def __init__(self, folder: Path, users: Users, hold: Callable[[], AbstractContextManager[None]], how: str):
+        """``how`` is what to say of files that ``hold`` has made stand still."""
+        self._folder, self._users, self._hold, self._how = folder, users, hold, how
+
+    def ahead(self) -> Path | None:
+        """See `Source`."""
+        return self._folder if self._users() and self._how != "live" else None
+
+    @contextmanager
+    def still(self) -> Iterator[Still]:
+        """See `Source`."""
+        if not self._users():
+            yield Still(self._folder, "unused")
+            return
+        with self._hold():
+            yield Still(self._folder, self._how)
+
+    def before(self, path: str, inode: int) -> Path | None:
+        """See `Source`: nothing is kept."""
+
+    def settle(self) -> None:
+        """See `Source`."""
+
+
+def frozen(folder: Path, users: Users) -> Source:
+    """The files of a filesystem that can be frozen."""
+    return PlainSource(folder, users, lambda: freeze.frozen(folder), "frozen")
+
+
+def plain(folder: Path, users: Users, *, paused: bool) -> Source:
+    """Files of which nothing is known; their users are ``paused`` meanwhile, if that is wished."""
+    if paused:
+        return PlainSource(folder, users, lambda: pause.paused(users()), "paused")
+    return PlainSource(folder, users, nullcontext, "live")

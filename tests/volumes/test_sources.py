@@ -1,0 +1,181 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orlop.kernel.mounter import KernelMounter
+from orlop.kernel.namespaces import companions
+from orlop.mount import Mount
+from orlop.testing import _cgroups
+from orlop.volumes import sources
+from orlop.volumes.driver import Volume
+from orlop.volumes.local import LocalDriver
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="filesystems need root")
+PAIR = """
+import os
+a, b = (os.open(name, os.O_RDWR | os.O_CREAT) for name in ("a", "b"))
+number = 0
+while True:
+    number += 1
+    os.pwrite(a, b"%012d" % number, 0)
+    os.pwrite(b, b"%012d" % number, 0)
+"""
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """Makes and mounts a volume of driver ``local`` on a filesystem of a kind; a name and the options choose."""
+    mounter, mounted = KernelMounter(), []
+
+    def make(on: str = "", **options: str):
+        root = tmp_path / "root"
+        if on:
+            with open(tmp_path / "disk", "wb") as file:
+                file.truncate(400 << 20)
+            subprocess.run([f"mkfs.{on}", "-q", str(tmp_path / "disk")], check=True, stdout=subprocess.DEVNULL)
+            mounter.mount([Mount(on, str(tmp_path / "disk"), ("loop",))], root)
+            mounted.append(root)
+        root.mkdir(exist_ok=True)
+        driver, volume, target = LocalDriver(root), Volume("data", "local", options), tmp_path / "target"
+        driver.create(volume)
+        mounter.mount(driver.attach(volume), target)
+        mounted.append(target)
+        return driver, volume, target
+
+    yield make
+    for target in reversed(mounted):
+        mounter.unmount(target)
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """Starts a program that writes the same numbers to two files, in a control group of its own."""
+    name, processes = f"orlop-sources-{os.getpid()}", []
+
+    def start(folder: Path) -> int:
+        _cgroups.make(name)
+        process = subprocess.Popen([sys.executable, "-c", PAIR], cwd=folder)
+        processes.append(process)
+        _cgroups.move(name, [process.pid])
+        while not (folder / "b").exists() or not (folder / "b").read_bytes():
+            time.sleep(0.01)
+        return process.pid
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+    _cgroups.remove(name)
+
+
+@pytest.mark.feature("S1")
+@pytest.mark.parametrize(
+    ("on", "options", "how"),
+    [
+        ("", {"size": "300m", "thin": "true"}, "shadow"),
+        ("", {"size": "16m", "thin": "true"}, "frozen"),
+        ("btrfs", {}, "subvolume"),
+    ],
+)
+def test_files_of_one_moment_are_read_while_a_program_writes_them(volumes, writing, on, options, how):
+    driver, volume, target = volumes(on, **options)
+    pid = writing(target)
+    source = driver.source(volume, target, lambda: [pid])
+
+    for _ in range(5):
+        with source.still() as still:
+            first = [int((still.folder / name).read_bytes()[:12]) for name in "ab"]
+            time.sleep(0.02)
+            again = [int((still.folder / name).read_bytes()[:12]) for name in "ab"]
+        source.settle()
+
+        assert first == again
+        assert first[0] - 1 <= first[1] <= first[0]
+        assert still.how == how
+
+
+@pytest.mark.feature("S4")
+def test_the_users_of_any_volume_can_be_paused(volumes, writing):
+    _, _, target = volumes()
+    pid = writing(target)
+    source = sources.plain(target, lambda: [pid], paused=True)
+
+    with source.still() as still:
+        a, b = ((still.folder / name).read_bytes() for name in "ab")
+        time.sleep(0.05)
+        assert ((target / "a").read_bytes(), (target / "b").read_bytes()) == (a, b)
+
+    assert still.how == "paused"
+    assert source.ahead() == target
+    time.sleep(0.05)
+    assert (target / "a").read_bytes() != a
+
+
+@pytest.mark.parametrize(("users", "how"), [([1], "live"), ([], "unused")])
+def test_a_snapshot_says_what_it_had(volumes, users, how):
+    _, _, target = volumes()
+    source = sources.plain(target, lambda: users, paused=False)
+
+    with source.still() as still:
+        assert still.how == how
+    assert source.ahead() is None
+
+
+@pytest.mark.part("S3")
+@pytest.mark.parametrize(("on", "options"), [("", {"size": "300m", "thin": "true"}), ("btrfs", {})])
+def test_what_a_file_was_when_it_was_saved_last_is_kept(volumes, on, options):
+    driver, volume, target = volumes(on, **options)
+    (target / "file").write_text("before")
+    source = driver.source(volume, target, list)
+    time.sleep(0.06)  # what changed just now is made anew
+    with source.still() as still:
+        inode = (still.folder / "file").stat().st_ino
+    source.settle()
+
+    (target / "file").write_text("after!")
+    with source.still() as still:
+        kept = source.before("file", inode)
+
+        assert kept.read_text() == "before"
+        assert (still.folder / "file").read_text() == "after!"
+        assert source.before("file", inode + 10_000) is None
+    source.settle()
+    driver.detach(volume)
+
+
+def test_a_volume_goes_with_all_that_was_kept_of_it(volumes):
+    driver, volume, target = volumes("btrfs")
+    for _ in range(2):
+        source = driver.source(volume, target, list)
+        with source.still():
+            (target / "file").write_text("x")
+        source.settle()
+    with source.still():
+        pass
+    KernelMounter().unmount(target)
+
+    driver.remove(volume)
+
+    assert list((target.parent / "root" / "data").iterdir()) == []
+
+
+def test_everybody_in_a_namespace_is_a_companion():
+    with subprocess.Popen(["unshare", "-m", "sh", "-c", "sleep 60 & exec sleep 60"]) as process:
+        try:
+            while (
+                os.readlink(f"/proc/{process.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+                or len(companions([process.pid])) < 2
+            ):
+                time.sleep(0.01)
+            found = companions([process.pid])
+            commands = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in found}
+        finally:
+            for pid in companions([process.pid]):
+                os.kill(pid, 9)
+
+    assert commands == {"sleep"}
+    assert os.getpid() not in found
