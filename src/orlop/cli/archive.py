@@ -12,11 +12,12 @@ from typing import IO
 import click
 
 from orlop import engine
-from orlop.cli.held import asked_to_end, mounted
+from orlop.cli.ending import asked_to_end
 from orlop.cli.options import configured, mapping
 from orlop.cli.streams import ended_with, packed, pump
 from orlop.errors import Conflict, Invalid, OrlopError, Unavailable
 from orlop.state import Row
+from orlop.volumes.held import mounted
 from orlop.volumes.service import VolumeService
 
 _COMPRESSORS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
@@ -37,7 +38,7 @@ def export(config: engine.Config, name: str, target: str) -> None:
         raise Invalid("an archive is not for a terminal; name a file by -o, or redirect standard output")
     service = engine.volumes(config)
     row = service.get(name)
-    with asked_to_end(), mounted(service, row, "export") as folder, _written(target) as sink:
+    with asked_to_end(), mounted(service, row.name, "export") as folder, _written(target) as sink:
         with packed(folder) as (tar, files):
             pump(files, sink, f"export {name}", service.usage(row) or 0)
         # 1: a file changed while it was read, which tar has said.
@@ -62,7 +63,7 @@ def import_(config: engine.Config, name: str, source: str, options: Sequence[str
     with _opened(source) as (archive, size), asked_to_end():
         row = service.create(name, mapping(options), mapping(labels), exist_ok=False)
         try:
-            with mounted(service, row, "import") as folder:
+            with mounted(service, row.name, "import") as folder:
                 _refuse_content(folder, row)
                 _fill(folder, archive, f"import {name}", size)
         except BaseException:

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from orlop import engine
-from orlop.cli.held import asked_to_end, holder
+from orlop.cli.ending import asked_to_end
 from orlop.cli.options import configured, mapping
 from orlop.cli.streams import ended_with, packed, pump
 from orlop.errors import Invalid
 from orlop.state import Row
 from orlop.volumes import migration
+from orlop.volumes.held import holder
 from orlop.volumes.service import VolumeService
 
 _UNPACK = ("tar", "--extract", "--file=-", "--numeric-owner", "--xattrs", "--acls", "--preserve-permissions")

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from orlop import engine
-from orlop.cli.held import asked_to_end, mounted
+from orlop.cli.ending import asked_to_end
 from orlop.cli.options import configured, each
+from orlop.volumes.held import mounted
 from orlop.volumes.ipfs import publish as parts
 from orlop.volumes.ipfs.cid import Cid
 from orlop.volumes.ipfs.node import API, DEFAULT, Node
@@ -39,7 +40,7 @@ def publish(
     service, pinned = engine.volumes(config), [api]
     nodes = {peer: Node(peer, _SILENCE) for peer in (api, *peers)}
     row = service.get(name)
-    with asked_to_end(), mounted(service, row, "publish") as folder:
+    with asked_to_end(), mounted(service, row.name, "publish") as folder:
         cid = _add(nodes[api], folder, name, service.usage(row) or 0)
 
     def pin(peer: str) -> None:

@@ -1,14 +1,12 @@
-"""A volume's files in the hands of a command: held while it works, and let go whatever ends it."""
+"""A volume's files in the hands of this process: held while it works, and let go whatever ends it."""
 
 import os
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from orlop.kernel import processes
-from orlop.state import Holder, Row
+from orlop.state import Holder
 from orlop.volumes.service import VolumeService
 
 
@@ -19,10 +17,10 @@ def holder(what: str) -> Holder:
 
 
 @contextmanager
-def mounted(service: VolumeService, row: Row, what: str) -> Iterator[Path]:
+def mounted(service: VolumeService, name: str, what: str) -> Iterator[Path]:
     """The volume's files, held by this process: it is neither removed nor detached meanwhile."""
     me = holder(what)
-    folder = service.mount(row.name, me)
+    folder = service.mount(name, me)
     try:
         # However long it takes: the kernel does not unmount what is open.
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -31,19 +29,4 @@ def mounted(service: VolumeService, row: Row, what: str) -> Iterator[Path]:
         finally:
             os.close(fd)
     finally:
-        service.unmount(row.name, me)
-
-
-@contextmanager
-def asked_to_end() -> Iterator[None]:
-    """SIGTERM is an error like others, so that what was begun is undone."""
-
-    def end(number: int, frame: object) -> None:
-        del frame
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        service.unmount(name, me)
