@@ -152,6 +152,9 @@ class Node:
                 self._give_back(line, keep=keep)
             if sender:
                 sender.wait()
+        # The node may have ended its answer properly before it noticed that there is no more to come.
+        if sender and isinstance(sender.failure, OrlopError):
+            raise sender.failure
 
     def _take(self) -> _Line:
         """A connection that nobody else uses, from now on or for the first time."""
