@@ -11,6 +11,10 @@ from orlop.volumes.driver import Volume
 _log = logging.getLogger(__name__)
 
 
+FROM = "from"
+"""The option that every driver's volumes have: ``VOLUME@SNAPSHOT``, with whose files a new volume begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """The clock, the boot, and how patient this host is; tests answer instead."""
@@ -38,5 +42,6 @@ def noted(
 
 
 def volume(row: Row) -> Volume:
-    """``row`` as drivers see it."""
-    return Volume(row.name, row.driver, row.options, row.labels, row.key, row.created)
+    """``row`` as drivers see it: what a volume begins with is no business of theirs."""
+    options = {name: value for name, value in row.options.items() if name != FROM}
+    return Volume(row.name, row.driver, options, row.labels, row.key, row.created)

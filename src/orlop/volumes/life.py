@@ -4,19 +4,29 @@ Its callers hold the volume's lock.
 """
 
 import logging
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import OrlopError
-from orlop.state import Row, State
+from orlop.errors import Conflict, OrlopError, Unavailable
+from orlop.kernel import processes
+from orlop.state import Holder, Row, State
 from orlop.volumes import definitions
 from orlop.volumes.attachments import Attachments
 from orlop.volumes.driver import Secretive
-from orlop.volumes.host import Host, noted, volume
+from orlop.volumes.host import FROM, Host, noted, volume
 from orlop.volumes.seals import Seals
 
+Fill = Callable[[Row, Path], None]
+"""Puts the files that option ``from`` of a volume speaks of into a folder, again after a crash."""
+
 _log = logging.getLogger(__name__)
+
+
+def _nothing_to_fill_with(row: Row, folder: Path) -> None:
+    del folder
+    raise Unavailable(f"volume {row.name!r}: there are no snapshots here")
 
 
 class Life:
@@ -24,6 +34,7 @@ class Life:
 
     def __init__(self, state: State, attachments: Attachments, seals: Seals, host: Host, folder: Path):
         """``attachments`` knows the drivers."""
+        self.fill: Fill = _nothing_to_fill_with
         self._state, self._attachments, self._seals, self._host, self._folder = state, attachments, seals, host, folder
 
     def secrets(self, driver: str) -> Collection[str]:
@@ -53,6 +64,7 @@ class Life:
         try:
             self.make(row)
             self._host.step("create: made")
+            self._fill(row)
             return self._define(row, "create")
         except BaseException:
             self._undo(row)
@@ -116,6 +128,20 @@ class Life:
         self._host.step("delete: removed")
         with self._seals.released(row.options), self._state.change() as change:
             change.delete(row.key)
+
+    def _fill(self, row: Row) -> None:
+        """Nobody knows of the volume before all of its files are there."""
+        if FROM not in row.options:
+            return
+        holder = Holder("orlop", f"fill-{os.getpid()}", os.getpid(), processes.start_time(os.getpid()) or 0)
+        folder = self._attachments.mount(row, holder)
+        try:
+            if self.is_shared(row) and any(entry.name != "lost+found" for entry in folder.iterdir()):
+                raise Conflict(f"the storage of volume {row.name!r} has files already; create it without 'from'")
+            self.fill(row, folder)
+        finally:
+            self._attachments.unmount(row, holder)
+        self._host.step("create: filled")
 
     def _define(self, row: Row, action: str) -> Row:
         definitions.write(self._folder, row)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import Conflict, Corrupt, InUse, Invalid, NotFound
+from orlop.errors import Conflict, Corrupt, Invalid, NotFound
 from orlop.state import Holder, Row
 from orlop.volumes import definitions
 from orlop.volumes.driver import Listed
@@ -104,9 +104,7 @@ def _refuse(service: VolumeService, old: Row, driver: str, options: Mapping[str,
     found = service.driver(driver)
     if isinstance(found, Listed) and found.is_set_up() and any(each.name == old.name for each in found.found()):
         raise Conflict(f"driver {driver!r} has a volume {old.name!r} already, which all hosts know")
-    users = service.users(old)
-    if users:
-        raise InUse(f"volume {old.name!r} is in use by {', '.join(users)}; stop that first")
+    service.refuse_use(old)
 
 
 def _begin(service: VolumeService, old: Row, driver: str, options: Mapping[str, str]) -> Row:

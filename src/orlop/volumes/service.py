@@ -22,7 +22,7 @@ from orlop.volumes import definitions
 from orlop.volumes.attachments import Attachments
 from orlop.volumes.driver import Measured, Resizable, VolumeDriver
 from orlop.volumes.everywhere import Everywhere
-from orlop.volumes.host import Host, noted, volume
+from orlop.volumes.host import FROM, Host, noted, volume
 from orlop.volumes.life import Life
 from orlop.volumes.options import refuse_unknown
 from orlop.volumes.seals import Seals
@@ -113,7 +113,7 @@ class VolumeService:
         """
         volume_name(name)
         driver, options = _choose_driver(options, self.default_driver)
-        refuse_unknown(options, self.driver(driver).options(), driver)
+        refuse_unknown(options, [*self.driver(driver).options(), FROM], driver)
         with self._locks.hold(name):
             existing = self.state.live(name)
             if existing is not None and existing.phase == "ready":
@@ -157,7 +157,7 @@ class VolumeService:
         what is deleted when the grace is over.
         """
         with self._locked(name) as row:
-            self._refuse_use(row)
+            self.refuse_use(row)
             self.attachments.take_down(row)
             self.host.step("remove: detached")
             self.life.remove(row)
@@ -222,7 +222,8 @@ class VolumeService:
         with self._locks.hold(name):
             yield self.get(name)
 
-    def _refuse_use(self, row: Row) -> None:
+    def refuse_use(self, row: Row) -> None:
+        """Raises `InUse`, naming the users, if there are any."""
         users = self.users(row)
         if users:
             raise InUse(f"volume {row.name!r} is in use by {', '.join(users)}; stop that first")

@@ -1,0 +1,251 @@
+"""The snapshots of volumes: made while they are in use, found again, and brought back.
+
+A snapshot is one of restic's, in a repository that many volumes and hosts may share; its tags say which volume it is
+of, and how its files were held still (`orlop.volumes.sources`). It is there, whatever is killed, from the moment that
+`Timeline.take` returns, and until somebody forgets it.
+"""
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from orlop.errors import Corrupt, Invalid, NotFound
+from orlop.kernel import reflink
+from orlop.kernel.namespaces import companions
+from orlop.snapshots.changes import Changed
+from orlop.snapshots.documents import SnapshotFile
+from orlop.snapshots.nodes import Node
+from orlop.snapshots.report import Progress
+from orlop.snapshots.repository import Repository
+from orlop.snapshots.restore import Restored, restore
+from orlop.snapshots.save import About, Saved, save
+from orlop.state import Row
+from orlop.volumes import held, sources
+from orlop.volumes.driver import Stillable
+from orlop.volumes.host import FROM, noted, volume
+from orlop.volumes.service import VolumeService
+from orlop.volumes.sources import Source
+
+LATEST = "latest"
+_VOLUME, _HOW, _AHEAD, _NOTE = "orlop.volume=", "orlop.how=", "orlop.ahead", "orlop.note="
+_SHORT = 8
+_Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of one volume. ``how`` is a word of `orlop.volumes.sources`, ``host`` where it was made."""
+
+    id: str
+    volume: str
+    time: datetime
+    how: str
+    host: str
+    notes: tuple[str, ...]
+    file: SnapshotFile = field(repr=False)
+
+    @property
+    def short(self) -> str:
+        """As much of the id as people read."""
+        return self.id[:_SHORT]
+
+    @property
+    def reference(self) -> str:
+        """What commands understand."""
+        return f"{self.volume}@{self.short}"
+
+
+class Timeline:
+    """The snapshots of a host's volumes in one repository, which is opened when it is needed."""
+
+    def __init__(self, service: VolumeService, opened: Callable[[], Repository]):
+        """``opened`` opens the repository, or makes it."""
+        self._service, self._opened = service, opened
+
+    @cached_property
+    def repository(self) -> Repository:
+        """The repository, open."""
+        return self._opened()
+
+    # looking
+
+    def all(self, name: str | None = None) -> list[Snapshot]:
+        """Every snapshot, or those of the volume ``name``, the oldest first; others' snapshots are not shown."""
+        found = (_snapshot(id_, file) for id_, file in self.repository.snapshots().items())
+        return sorted((each for each in found if each and name in (None, each.volume)), key=lambda each: each.time)
+
+    def find(self, reference: str) -> Snapshot:
+        """The snapshot that ``VOLUME@ID`` names, by the beginning of an id or ``latest``, or an id alone.
+
+        Raises `NotFound`, and `Invalid` if it could be several.
+        """
+        name, at, wish = reference.rpartition("@")
+        found = self.all(name if at else None)
+        if wish != LATEST:
+            found = [each for each in found if each.id.startswith(wish.lower())]
+        elif at:
+            found = found[-1:]
+        if not found or not wish:
+            raise NotFound(f"no snapshot {reference!r}; 'orlop snapshot ls' shows which there are")
+        if len(found) > 1:
+            raise Invalid(f"{reference!r} could be {found[0].reference} or {found[1].reference}; say more of the id")
+        return found[0]
+
+    # making
+
+    def take(
+        self, name: str, *, paused: bool = False, notes: Sequence[str] = (), progress: _Report | None = None
+    ) -> tuple[Snapshot, Saved]:
+        """Make a snapshot of the volume ``name``, in use or not; ``paused`` lets its containers wait if need be."""
+        for note in notes:
+            check_note(note)
+        with self._service.lock(f"{name}@"), held.mounted(self._service, name, "snapshot") as folder:
+            row = self._service.get(name)
+            return self._take(row, self._source(row, folder, paused=paused), notes, progress)
+
+    def _take(self, row: Row, source: Source, notes: Sequence[str], progress: _Report | None) -> tuple[Snapshot, Saved]:
+        parent = self._parent(row)
+        ahead = self._ahead(row, source, parent, progress)
+        with source.still() as still:
+            tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
+            about, comparing = About(row.name, time.time_ns(), tags=tags), _comparing(source)
+            saved = save(
+                self.repository, still.folder, about, parent=ahead or parent, changed=comparing, progress=progress
+            )
+        source.settle()
+        if ahead:
+            self.repository.forget(ahead)
+        made = _known(saved.snapshot, self.repository.snapshot(saved.snapshot))
+        with noted(self._service.state, self._service.host, "snapshot", row, {"id": made.short, "how": made.how}):
+            pass
+        return made, saved
+
+    def forget(self, snapshot: Snapshot) -> None:
+        """Delete a snapshot; what only it needed is deleted by a prune."""
+        self.repository.forget(snapshot.id)
+
+    # bringing back
+
+    def restore(
+        self, snapshot: Snapshot, folder: Path, path: str = "", *, exact: bool = False, progress: _Report | None = None
+    ) -> Restored:
+        """Let ``folder`` have what ``path`` (all if empty) has in the snapshot; ``exact``: and nothing else."""
+        inside = "/".join(part for part in (_root(snapshot), path.strip("/")) if part)
+        return restore(self.repository, snapshot.file, folder, path=inside, delete=exact, progress=progress)
+
+    def rollback(self, name: str, snapshot: Snapshot, *, progress: _Report | None = None) -> tuple[Snapshot, Restored]:
+        """Let the volume ``name``, which nobody uses, be what it was; what it is now is in a snapshot before.
+
+        Doing it again after a crash is right. Raises `InUse`.
+        """
+        with self._service.lock(f"{name}@"), self._service.alone(name) as row:
+            self._service.refuse_use(row)
+            attachments, me = self._service.attachments, held.holder("rollback")
+            folder = attachments.mount(row, me)
+            try:
+                source = self._source(row, folder, paused=False)
+                now, _ = self._take(row, source, [f"before rollback to {snapshot.short}"], progress)
+                done = self.restore(snapshot, folder, exact=True, progress=progress)
+            finally:
+                attachments.unmount(row, me)
+            details = {"id": snapshot.short, "before": now.short}
+            with noted(self._service.state, self._service.host, "rollback", row, details):
+                return now, done
+
+    def fill(self, row: Row, folder: Path) -> None:
+        """Let a new volume begin with the files of the snapshot that its option ``from`` names."""
+        done = self.restore(self.find(row.options[FROM]), folder, exact=True)
+        if done.problems:
+            first = done.problems[0]
+            raise Corrupt(f"{os.fsdecode(first.path)!r} of {row.options[FROM]}: {first.reason}")
+
+    def _source(self, row: Row, folder: Path, *, paused: bool) -> Source:
+        attachments = self._service.attachments
+
+        def users() -> Sequence[int]:
+            return companions(attachments.uses.seen(attachments.path(row)))
+
+        driver = self._service.driver(row.driver)
+        found = driver.source(volume(row), folder, users) if isinstance(driver, Stillable) else None
+        return found or sources.plain(folder, users, paused=paused)
+
+    def _parent(self, row: Row) -> str | None:
+        """The newest snapshot of the volume that was made here: only this host's inodes mean anything."""
+        here = [each for each in self.all(row.name) if each.host == socket.gethostname()]
+        return here[-1].id if here else None
+
+    def _ahead(self, row: Row, source: Source, parent: str | None, progress: _Report | None) -> str | None:
+        """Save as much as can be before anybody has to wait; the snapshot is known to nobody, and goes again."""
+        folder = source.ahead()
+        if folder is None:
+            return None
+        about = About(row.name, time.time_ns(), tags=[_AHEAD])
+        return save(self.repository, folder, about, parent=parent, progress=progress).snapshot
+
+
+def check_note(note: str) -> str:
+    """``note`` if a tag can hold it; raises `Invalid`."""
+    if "," in note or not note.isprintable() or not note:
+        raise Invalid(f"note {note!r} has a comma, a line break or nothing in it; write it without")
+    return note
+
+
+@contextmanager
+def _opened_before(source: Source, path: str, inode: int) -> Iterator[int | None]:
+    """The file as it was when it was saved last, open; None if that is not kept."""
+    before = source.before(path, inode)
+    if before is None:
+        yield None
+        return
+    fd = os.open(before, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _comparing(source: Source) -> Changed:
+    """Tells what has been written since a file was saved last, by where its blocks are."""
+
+    def changed(path: bytes, fd: int, node: Node) -> Sequence[tuple[int, int]] | None:
+        try:
+            with _opened_before(source, os.fsdecode(path), node.inode) as before:
+                return None if before is None else reflink.changed(before, fd)
+        except OSError:
+            return None  # it is read, then
+
+    return changed
+
+
+def _snapshot(id_: str, file: SnapshotFile) -> Snapshot | None:
+    """None for what is no snapshot of a volume."""
+    tags = file.tags or []
+    names = [tag.removeprefix(_VOLUME) for tag in tags if tag.startswith(_VOLUME)]
+    if not names:
+        return None
+    how = next((tag.removeprefix(_HOW) for tag in tags if tag.startswith(_HOW)), "")
+    notes = tuple(tag.removeprefix(_NOTE) for tag in tags if tag.startswith(_NOTE))
+    return Snapshot(id_, names[0], _time(file.time), how, file.hostname, notes, file)
+
+
+def _known(id_: str, file: SnapshotFile) -> Snapshot:
+    found = _snapshot(id_, file)
+    assert found is not None  # noqa: S101 - it was made here
+    return found
+
+
+def _time(text: str) -> datetime:
+    """RFC 3339 with as many digits of a second as restic likes."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+
+
+def _root(snapshot: Snapshot) -> str:
+    """The folder in the snapshot that has the volume's files."""
+    return (snapshot.file.paths or [snapshot.volume])[0].strip("/")
