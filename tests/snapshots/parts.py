@@ -111,3 +111,49 @@ def _described(path: bytes, root: bytes, links: dict[int, bytes]) -> tuple[objec
     if stat.S_ISDIR(status.st_mode):
         twin = None
     return (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, attributes, content, twin)
+
+
+def zoo(folder: Path) -> Path:
+    """A folder with one of everything that can be in one; root is needed."""
+    folder.mkdir()
+    for name in (b"plain", b"two\nlines", b"caf\xe9 no utf-8", "snow ☃".encode(), b'quo"ted \\ back', b"\x01\x7f"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(name * 3)
+    (folder / "empty").touch()
+    (folder / "empty folder").mkdir(mode=0o711)
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "file").write_text("deep")
+    (folder / "large").write_bytes(os.urandom(3 << 20))
+    with (folder / "sparse").open("wb") as file:
+        file.truncate(30 << 20)
+        file.seek(20 << 20)
+        file.write(b"island")
+    (folder / "database").write_bytes(b"SQLite format 3\0" + os.urandom(1 << 20) + bytes(100_000))
+    (folder / "link").symlink_to("plain")
+    os.symlink(b"no\xffwhere", os.fsencode(folder / "dangling"))
+    os.link(folder / "plain", folder / "deep" / "twin")
+    os.link(folder / "large", folder / "large twin")
+    os.mkfifo(folder / "pipe", 0o640)
+    os.mknod(folder / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    os.mknod(folder / "disk", stat.S_IFBLK | 0o660, os.makedev(7, 200))
+    (folder / "deep" / "setuid").write_text("#!/bin/true")
+    os.chown(folder / "deep" / "setuid", 12345, 54321)
+    (folder / "deep" / "setuid").chmod(0o6755)
+    os.chown(folder / "link", 1, 2, follow_symlinks=False)
+    os.setxattr(folder / "plain", "user.colour", b"\x00green\xff")
+    os.setxattr(folder / "deep", "user.folder", b"yes")
+    os.setxattr(folder / "plain", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+    os.setxattr(folder / "large", "system.posix_acl_access", ACL)
+    os.utime(folder / "plain", ns=(1_000_000_007, 1_234_567_890_123_456_789))
+    os.utime(folder / "link", ns=(5, 1_111_111_111_000_000_001), follow_symlinks=False)
+    os.utime(folder / "empty", ns=(0, -1_500_000_000))
+    (folder / "deep" / "er").chmod(0o1777)
+    os.utime(folder / "deep" / "er", ns=(0, 1_000_000_000_999_999_999))
+    folder.chmod(0o750)
+    os.chown(folder, 70, 70)
+    return folder
+
+
+# Version 2; user rw, the user 1234 r, group r, mask r, others none (linux/posix_acl_xattr.h).
+ACL = bytes.fromhex(
+    "0200000001000600ffffffff02000400d204000004000400ffffffff10000400ffffffff20000000ffffffff"
+)  # fmt: skip

@@ -118,10 +118,10 @@ def test_a_key_that_restic_added_opens_it(place: Path, repository: Repository, t
 
 
 def test_no_password_or_key_is_in_what_is_shown(repository: Repository) -> None:
-    shown = repr([repository, repository.seal, repository._keys, list(repository.key_files())])
+    shown = repr([repository, repository.seal, repository.sealing_keys, list(repository.key_files())])
 
     assert "horse" not in shown
-    assert repr(repository._keys.encrypt) not in shown
+    assert repr(repository.sealing_keys.encrypt) not in shown
 
 
 def test_a_key_file_cannot_make_us_work_for_ever(place: Path, repository: Repository) -> None:

@@ -48,7 +48,7 @@ class Repository:
     def __init__(self, store: ObjectStore, keys: SealingKeys, config: Config, key: str) -> None:
         self.store, self.config = store, config
         self.seal = Seal(keys)
-        self._keys, self._key = keys, key
+        self.sealing_keys, self._key = keys, key
         self._index: Index | None = None
         self._loading = threading.Lock()
 
@@ -90,7 +90,7 @@ class Repository:
 
     def add_key(self, password: bytes) -> str:
         """Another password that opens the repository; returns the name of its key file."""
-        return _add_key(self.store, self._keys, keyfiles.check_password(password))
+        return _add_key(self.store, self.sealing_keys, keyfiles.check_password(password))
 
     def remove_key(self, name: str) -> None:
         """Forget a password; nothing there is fine. Raises `Invalid` for the one that is in use.

@@ -71,6 +71,14 @@ class Seal:
         tools.counter.reset_nonce(nonce)
         return tools.counter.update(cipher)
 
+    def blob(self, plain: bytes, *, compress: bool) -> tuple[bytes, int]:
+        """The sealed form of a blob, and its length if it was compressed, else 0."""
+        packed = self.compress(plain) if compress else plain
+        # What does not shrink is sealed as it is; 0 cannot say that an empty blob was compressed.
+        if not compress or len(packed) >= len(plain):
+            return self.seal(plain), 0
+        return self.seal(packed), len(plain)
+
     def compress(self, plain: bytes) -> bytes:
         """One zstd frame that says how long its content is."""
         return self._tools().compressor.compress(plain)

@@ -16,7 +16,6 @@ from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import SIZE, Kind, PackBuilder, pack_key
 from orlop.snapshots.repository import VERSION, Repository
-from orlop.snapshots.seal import Seal
 
 _UPLOADS: Final = 2
 """Packs that are on their way at once; each is in memory until it is stored."""
@@ -65,7 +64,7 @@ class Writer:
         """Store a blob unless it is there; returns its id."""
         blob = hashlib.sha256(plain).digest()
         if not self.has(kind, blob):
-            self.add_sealed(kind, blob, *sealed(self.repository.seal, plain, compress=self.compress))
+            self.add_sealed(kind, blob, *self.repository.seal.blob(plain, compress=self.compress))
         return blob
 
     def add_sealed(self, kind: Kind, blob: bytes, content: bytes, uncompressed: int) -> bool:
@@ -134,12 +133,3 @@ class Writer:
             entries, self._unindexed, self._unindexed_blobs = self._unindexed, [], 0
         if entries:
             self.repository.put("index", msgspec.json.encode(IndexFile(entries)))
-
-
-def sealed(seal: Seal, plain: bytes, *, compress: bool = True) -> tuple[bytes, int]:
-    """The sealed form of a blob, and its length if it was compressed, else 0."""
-    packed = seal.compress(plain) if compress else plain
-    # What does not shrink is stored as it is; an empty blob cannot say that it was compressed.
-    if not compress or len(packed) >= len(plain):
-        return seal.seal(plain), 0
-    return seal.seal(packed), len(plain)
