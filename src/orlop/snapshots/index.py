@@ -1,0 +1,81 @@
+"""Which blobs a repository has, and in which pack: in memory, about 50 bytes for each (`orlop.snapshots.table`)."""
+
+import binascii
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from orlop.errors import Corrupt
+from orlop.snapshots.documents import BlobEntry, PackEntry
+from orlop.snapshots.packs import Blob, Kind
+from orlop.snapshots.table import Table
+
+_PLACE: Final = struct.Struct("<IIII")
+
+
+class Index:
+    """Where every blob is. Many may read, one adds."""
+
+    def __init__(self) -> None:
+        self._packs: list[bytes] = []
+        self._numbers: dict[bytes, int] = {}
+        self._tables: dict[Kind, Table] = {"data": Table(_PLACE.size), "tree": Table(_PLACE.size)}
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self._tables.values())
+
+    def find(self, kind: Kind, blob: bytes) -> tuple[str, Blob] | None:
+        """The pack a blob is in, and where; None if the repository does not have it."""
+        value = self._tables[kind].get(blob)
+        if value is None:
+            return None
+        pack, offset, length, uncompressed = _PLACE.unpack(value)
+        return self._packs[pack].hex(), Blob(kind, blob, offset, length, uncompressed)
+
+    def has(self, kind: Kind, blob: bytes) -> bool:
+        """Whether the repository has the blob."""
+        return self._tables[kind].get(blob) is not None
+
+    def add(self, pack: str, blobs: Iterable[Blob]) -> None:
+        """A pack is there."""
+        number = self._number(bytes.fromhex(pack))
+        for blob in blobs:
+            value = _PLACE.pack(number, blob.offset, blob.length, blob.uncompressed)
+            self._tables[blob.kind].add(blob.id, value)
+
+    def blobs(self, kind: Kind) -> Iterator[bytes]:
+        """The ids of all blobs of a kind."""
+        return (blob for blob, _ in self._tables[kind].items())
+
+    def packs(self) -> list[str]:
+        """Every pack that was added."""
+        return [pack.hex() for pack in self._packs]
+
+    def _number(self, pack: bytes) -> int:
+        number = self._numbers.setdefault(pack, len(self._packs))
+        if number == len(self._packs):
+            self._packs.append(pack)
+        return number
+
+
+def entry(pack: str, blobs: Iterable[Blob]) -> PackEntry:
+    """A pack as an index file has it."""
+    return PackEntry(pack, [BlobEntry(b.id.hex(), b.kind, b.offset, b.length, b.uncompressed) for b in blobs])
+
+
+def blobs(pack: PackEntry, name: str) -> list[Blob]:
+    """The blobs of such a pack; raises `Corrupt` naming the index file ``name``."""
+    try:
+        if len(binascii.unhexlify(pack.id)) != 32:
+            raise ValueError(pack.id)
+        return [_blob(e) for e in pack.blobs or ()]
+    except ValueError:
+        raise Corrupt(f"index {name!r} has an impossible entry for pack {pack.id!r}") from None
+
+
+def _blob(e: BlobEntry) -> Blob:
+    blob = binascii.unhexlify(e.id)
+    numbers_fit = all(0 <= number < 1 << 32 for number in (e.offset, e.length, e.uncompressed_length))
+    if len(blob) != 32 or not numbers_fit or e.type not in ("data", "tree"):
+        raise ValueError(e.id)
+    return Blob("tree" if e.type == "tree" else "data", blob, e.offset, e.length, e.uncompressed_length)

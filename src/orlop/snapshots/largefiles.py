@@ -1,0 +1,205 @@
+"""Large files into a repository: one thread reads and cuts, a few seal, and no more is in memory than agreed.
+
+Hashing, compression and encryption of large pieces leave the interpreter's lock alone, so threads are enough.
+"""
+
+import hashlib
+import os
+import queue
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Self
+
+from orlop.snapshots import changes, chunks, nodes, source
+from orlop.snapshots.changes import Changed, Span
+from orlop.snapshots.chunks import BLOCK, Before, Cutting, Zeros
+from orlop.snapshots.nodes import Node
+from orlop.snapshots.writer import Writer
+
+_BUDGET: Final = 24 << 20
+"""Bytes of content between reading and the packs."""
+_AUDIT_SHARE: Final = 1000
+_AUDIT_MOST: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """A file to be read, or one that was: then with a node, or the error why not.
+
+    ``steady`` says that it did not change meanwhile. ``contradiction`` says that it differs from the parent where
+    nothing should have changed; all of it was read then.
+    """
+
+    number: int
+    folder: bytes
+    name: bytes
+    old: Node | None = None
+    node: bytes = b""
+    size: int = 0
+    steady: bool = True
+    contradiction: bool = False
+    error: OSError | None = None
+
+
+class LargeFiles:
+    """Reads large files one after another; a context. ``put`` gets what is done."""
+
+    def __init__(self, writer: Writer, root: int, put: Callable[[Large | BaseException], None],
+                 changed: Changed | None, *, threads: int) -> None:  # fmt: skip
+        self._writer, self._root, self._put, self._changed = writer, root, put, changed
+        self._files: queue.SimpleQueue[Large | None] = queue.SimpleQueue()
+        self._sealers = ThreadPoolExecutor(threads, thread_name_prefix="seal")
+        self._reader: threading.Thread | None = None
+        self._budget = _Budget(_BUDGET)
+        self._zeros: dict[int, bytes] = {}
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        self._files.put(None)
+        self._sealers.shutdown(cancel_futures=True)
+        if self._reader is not None:
+            self._budget.open()
+            self._reader.join()
+
+    def submit(self, file: Large) -> None:
+        """Read a file when its turn comes."""
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._run, name="large files", daemon=True)
+            self._reader.start()
+        self._files.put(file)
+
+    def _run(self) -> None:
+        while (file := self._files.get()) is not None and not self._stopped:
+            try:
+                self._put(self._done(file))
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the results
+                self._put(error)
+
+    def _done(self, file: Large) -> Large:
+        try:
+            with source.beneath(self._root, file.folder) as folder, source.opened(folder, file.name) as (fd, status):
+                return self._saved(file, fd, status)
+        except OSError as error:
+            return Large(file.number, file.folder, file.name, error=error)
+
+    def _saved(self, file: Large, fd: int, status: os.stat_result) -> Large:
+        content, contradiction = self._content(file, fd, status)
+        size = sum(length for _, length in content)
+        node = source.file_node(fd, file.name, status, size)
+        node.content = [blob for blob, _ in content]
+        steady = source.is_same(status, os.fstat(fd))
+        return Large(file.number, file.folder, file.name, file.old, nodes.encode(node), size, steady, contradiction)
+
+    def _content(self, file: Large, fd: int, status: os.stat_result) -> tuple[list[tuple[str, int]], bool]:
+        old = _chunks(self._writer, file.old)
+        cutting = self._cutting(file.old, old, fd, status)
+        ranges = None
+        if self._changed is not None and file.old is not None and old is not None:
+            ranges = self._changed(_path(file), fd, file.old)
+        if ranges is None or old is None:
+            return list(self._read(fd, 0, status.st_size, cutting)), False
+        spans = changes.plan([size for _, size in old], ranges, status.st_size)
+        if not _audit(fd, spans, old):
+            return list(self._read(fd, 0, status.st_size, cutting)), True
+        return [chunk for span in spans for chunk in self._span(fd, span, old, cutting)], False
+
+    def _span(self, fd: int, span: Span, old: list[tuple[str, int]], cutting: Cutting) -> Iterator[tuple[str, int]]:
+        return iter(old[span.first : span.last]) if span.stays else self._read(fd, span.start, span.end, cutting)
+
+    def _cutting(
+        self, node: Node | None, old: list[tuple[str, int]] | None, fd: int, status: os.stat_result
+    ) -> Cutting:
+        before = None
+        if node is not None and old is not None:
+            in_blocks = any(size == BLOCK for _, size in old[:-1])
+            before = Before(node.size, in_blocks, node.inode == status.st_ino)
+        return chunks.policy(status.st_size, os.pread(fd, chunks.HEAD, 0), before)
+
+    def _read(self, fd: int, start: int, end: int, cutting: Cutting) -> Iterator[tuple[str, int]]:
+        """The ids and sizes of the chunks, in order; sealed and handed to the writer on the way."""
+        underway: deque[tuple[Future[bytes] | bytes, int]] = deque()
+        for piece in chunks.cut(fd, start, end, cutting):
+            if isinstance(piece, Zeros):
+                underway.append((self._zero(piece.size), piece.size))
+            else:
+                self._budget.take(len(piece))
+                underway.append((self._sealers.submit(self._store, bytes(piece)), len(piece)))
+            while underway and (isinstance(underway[0][0], bytes) or underway[0][0].done()):
+                yield _finished(*underway.popleft())
+        for blob, size in underway:
+            yield _finished(blob, size)
+
+    def _store(self, content: bytes) -> bytes:
+        try:
+            return self._writer.add("data", content)
+        finally:
+            self._budget.give(len(content))
+
+    def _zero(self, size: int) -> bytes:
+        if size not in self._zeros:
+            self._zeros[size] = self._writer.add("data", bytes(size))
+        return self._zeros[size]
+
+
+class _Budget:
+    """So many bytes at once; one piece may always go."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used = limit, 0
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self._limit)
+            self._used += size
+
+    def give(self, size: int) -> None:
+        with self._changed:
+            self._used -= size
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._limit = 1 << 60
+            self._changed.notify_all()
+
+
+def _is(fd: int, start: int, size: int, blob: str) -> bool:
+    """Whether these bytes of the file are the content of the blob."""
+    return hashlib.sha256(os.pread(fd, size, start)).hexdigest() == blob
+
+
+def _audit(fd: int, spans: list[Span], old: list[tuple[str, int]]) -> bool:
+    """Whether some chunks that are said to be unchanged, chosen at random, are."""
+    starts = changes.places([size for _, size in old])
+    kept = [number for span in spans for number in range(span.first, span.last)]
+    chosen = random.sample(kept, min(len(kept), max(1, min(_AUDIT_MOST, len(kept) // _AUDIT_SHARE))))
+    return all(_is(fd, starts[number], old[number][1], old[number][0]) for number in chosen)
+
+
+def _chunks(writer: Writer, node: Node | None) -> list[tuple[str, int]] | None:
+    """The chunks of a file in the parent, with their sizes; None if one of them is not in the repository."""
+    found = []
+    for blob in (node.content or ()) if node is not None else ():
+        place = writer.repository.index.find("data", bytes.fromhex(blob))
+        if place is None:
+            return None
+        found.append((blob, place[1].size))
+    return found if node is not None and sum(size for _, size in found) == node.size else None
+
+
+def _finished(blob: Future[bytes] | bytes, size: int) -> tuple[str, int]:
+    return (blob if isinstance(blob, bytes) else blob.result()).hex(), size
+
+
+def _path(file: Large) -> bytes:
+    return file.folder + b"/" + file.name if file.folder else file.name

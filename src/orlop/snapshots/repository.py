@@ -1,0 +1,264 @@
+"""A repository in restic's format, version 2: opened by a password, read by blob ids and by snapshots.
+
+Written are packs, then indexes, then the snapshot, which is the commit (`orlop.snapshots.writer`); read is the other
+way round. So a crash at any moment leaves objects that nothing refers to, and nothing else.
+"""
+
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+import msgspec
+
+from orlop.errors import Conflict, Corrupt, Invalid, NotFound
+from orlop.objects.store import ABSENT, ObjectInfo, ObjectStore
+from orlop.snapshots import documents, index, keyfiles, packs
+from orlop.snapshots.documents import Config, IndexFile, KeyFile, SnapshotFile
+from orlop.snapshots.index import Index
+from orlop.snapshots.locks import user_name
+from orlop.snapshots.packs import Blob, Kind, pack_key
+from orlop.snapshots.polynomial import random_polynomial
+from orlop.snapshots.seal import Seal, SealingKeys
+
+VERSION: Final = 2
+_COMPRESSED: Final = b"\x02"
+"""The first byte of a compressed document; JSON begins with a bracket."""
+_PATIENCE: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key file: who made it, where and when; ``current`` if the repository was opened with it."""
+
+    name: str
+    username: str
+    hostname: str
+    created: str
+    current: bool
+
+
+class Repository:
+    """Snapshots and blobs in one store, behind one seal. Threads may share it."""
+
+    def __init__(self, store: ObjectStore, keys: SealingKeys, config: Config, key: str) -> None:
+        self.store, self.config = store, config
+        self.seal = Seal(keys)
+        self.sealing_keys, self._key = keys, key
+        self._index: Index | None = None
+        self._loading = threading.Lock()
+
+    @classmethod
+    def create(cls, store: ObjectStore, password: bytes) -> Self:
+        """A new repository; raises `Conflict` if there is one already."""
+        keyfiles.check_password(password)
+        if next(iter(store.walk("keys/")), None) or _is_there(store, "config"):
+            raise Conflict("there is a repository in this place already; open it, or choose another")
+        keys = SealingKeys.random()
+        key = _add_key(store, keys, password)
+        config = Config(VERSION, os.urandom(32).hex(), f"{random_polynomial():x}")
+        store.write("config", [Seal(keys).seal(msgspec.json.encode(config))], only_if=ABSENT)
+        return cls(store, keys, config, key)
+
+    @classmethod
+    def open(cls, store: ObjectStore, password: bytes) -> Self:
+        """An existing repository; raises `NotFound` if there is none, `Invalid` for a wrong password."""
+        if not _is_there(store, "config"):
+            raise NotFound("there is no repository in this place; create one first")
+        name, keys = _opened_key(store, keyfiles.check_password(password))
+        try:
+            plain = Seal(keys).open(b"".join(store.read("config")))
+        except Corrupt as error:
+            raise Corrupt(f"object 'config' is damaged: {error}") from None
+        config = documents.decode(plain, Config, "config")
+        if config.version not in (1, VERSION):
+            raise Invalid(f"the repository has format version {config.version}; this release knows 1 and {VERSION}")
+        return cls(store, keys, config, name)
+
+    # -- keys
+
+    def key_files(self) -> Iterator[Key]:
+        """The key files, each of which opens the repository with a password of its own."""
+        for info in self.store.walk("keys/"):
+            name = info.key.removeprefix("keys/")
+            file = documents.decode(b"".join(self.store.read(info.key)), KeyFile, info.key)
+            yield Key(name, file.username, file.hostname, file.created, name == self._key)
+
+    def add_key(self, password: bytes) -> str:
+        """Another password that opens the repository; returns the name of its key file."""
+        return _add_key(self.store, self.sealing_keys, keyfiles.check_password(password))
+
+    def remove_key(self, name: str) -> None:
+        """Forget a password; nothing there is fine. Raises `Invalid` for the one that is in use.
+
+        Whoever knew it may have kept the keys themselves: those never change.
+        """
+        if name == self._key:
+            raise Invalid(f"key {name!r} is the one this repository was opened with; open it with another first")
+        self.store.delete(f"keys/{name}")
+
+    # -- documents
+
+    def listed(self, folder: str) -> list[ObjectInfo]:
+        """The objects in ``index``, ``locks``, ``snapshots`` or ``data``."""
+        return list(self.store.walk(f"{folder}/"))
+
+    def load(self, folder: str, name: str) -> bytes:
+        """The content of a sealed document; raises `NotFound`, or `Corrupt` naming it."""
+        key = f"{folder}/{name}"
+        sealed = b"".join(self.store.read(key))
+        if hashlib.sha256(sealed).hexdigest() != name:
+            raise Corrupt(f"object {key!r} is damaged: its content has another name")
+        try:
+            plain = self.seal.open(sealed)
+            return self.seal.decompress(plain[1:]) if plain[:1] == _COMPRESSED else plain
+        except Corrupt as error:
+            raise Corrupt(f"object {key!r} is damaged: {error}") from None
+
+    def put(self, folder: str, plain: bytes) -> tuple[str, ObjectInfo]:
+        """Seal a document and store it durably; it is named for its content."""
+        if self.config.version >= VERSION:
+            plain = _COMPRESSED + self.seal.compress(plain)
+        sealed = self.seal.seal(plain)
+        name = hashlib.sha256(sealed).hexdigest()
+        return name, self.store.write(f"{folder}/{name}", [sealed])
+
+    def remove(self, folder: str, name: str) -> None:
+        """Delete a document; nothing there is fine."""
+        self.store.delete(f"{folder}/{name}")
+
+    # -- snapshots
+
+    def snapshots(self) -> dict[str, SnapshotFile]:
+        """All snapshots by id, the oldest first."""
+        found = {}
+        for info in self.listed("snapshots"):
+            name = info.key.removeprefix("snapshots/")
+            try:
+                found[name] = self.snapshot(name)
+            except NotFound:
+                continue  # forgotten since it was listed
+        return dict(sorted(found.items(), key=lambda item: item[1].time))
+
+    def snapshot(self, name: str) -> SnapshotFile:
+        """One snapshot; raises `NotFound` or `Corrupt`."""
+        return documents.decode(self.load("snapshots", name), SnapshotFile, f"snapshots/{name}")
+
+    def forget(self, name: str) -> None:
+        """Delete a snapshot; its blobs stay until a prune finds that nothing needs them."""
+        self.remove("snapshots", name)
+
+    # -- blobs
+
+    @property
+    def index(self) -> Index:
+        """The blobs of the repository as of its opening, or of the last `reload`."""
+        with self._loading:
+            if self._index is None:
+                self._index = self._loaded()
+            return self._index
+
+    def reload(self) -> Index:
+        """Read the index again: others may have saved or pruned."""
+        with self._loading:
+            self._index = self._loaded()
+            return self._index
+
+    def indexes(self) -> dict[str, IndexFile]:
+        """All index files by name; those that are replaced meanwhile are seen in one of their forms."""
+        found: dict[str, IndexFile] = {}
+        for _ in range(_PATIENCE):
+            names = {info.key.removeprefix("index/") for info in self.listed("index")}
+            found = {name: file for name, file in found.items() if name in names}
+            try:
+                for name in sorted(names - found.keys()):
+                    found[name] = documents.decode(self.load("index", name), IndexFile, f"index/{name}")
+            except NotFound:
+                continue  # a prune replaced it: the new one is in the next listing
+            return found
+        raise Corrupt("the index is listed with objects that are not there; try again, then check the repository")
+
+    def has(self, kind: Kind, blob: bytes) -> bool:
+        """Whether a blob is there."""
+        return self.index.has(kind, blob)
+
+    def place(self, kind: Kind, blob: bytes) -> tuple[str, Blob]:
+        """The pack a blob is in, and where; raises `Corrupt` if the repository does not have it."""
+        found = self.index.find(kind, blob) or self.reload().find(kind, blob)
+        if found is None:
+            raise Corrupt(f"the repository has no {kind} blob {blob.hex()}; check it")
+        return found
+
+    def read(self, kind: Kind, blob: bytes) -> bytes:
+        """The content of a blob, verified against its id; raises `Corrupt` naming the blob and its pack."""
+        pack, where = self.place(kind, blob)
+        try:
+            sealed = b"".join(self.store.read(pack_key(pack), where.offset, where.offset + where.length))
+        except NotFound:
+            raise Corrupt(f"pack {pack!r} is missing; it has {kind} blob {blob.hex()}") from None
+        return opened(self.seal, sealed, where, pack)
+
+    def listing(self, pack: ObjectInfo) -> list[Blob]:
+        """The blobs of a pack by its own list; raises `Corrupt` naming the pack."""
+
+        def part(start: int, end: int) -> bytes:
+            return b"".join(self.store.read(pack.key, start, end))
+
+        return packs.listing(pack.size, part, self.seal, pack.key.rpartition("/")[2])
+
+    def _loaded(self) -> Index:
+        loaded = Index()
+        for name, file in self.indexes().items():
+            for pack in file.packs or ():
+                loaded.add(pack.id, index.blobs(pack, name))
+        return loaded
+
+
+def opened(seal: Seal, sealed: bytes | memoryview, blob: Blob, pack: str) -> bytes:
+    """The content of a blob; raises `Corrupt` naming it and its pack unless it is what its id says."""
+    try:
+        if len(sealed) != blob.length:
+            raise Corrupt(f"{len(sealed)} bytes where there should be {blob.length}")
+        plain = seal.open(sealed)
+        if blob.uncompressed:
+            plain = seal.decompress(plain, blob.uncompressed)
+    except Corrupt as error:
+        raise Corrupt(f"{blob.kind} blob {blob.id.hex()} in pack {pack!r} is damaged: {error}") from None
+    if hashlib.sha256(plain).digest() != blob.id:
+        raise Corrupt(f"{blob.kind} blob {blob.id.hex()} in pack {pack!r} is damaged: its content has another id")
+    return plain
+
+
+def _is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        store.stat(key)
+    except NotFound:
+        return False
+    return True
+
+
+def _add_key(store: ObjectStore, keys: SealingKeys, password: bytes) -> str:
+    content = keyfiles.wrap(keys, password, created=time.time_ns(), username=user_name(), hostname=socket.gethostname())
+    name = hashlib.sha256(content).hexdigest()
+    store.write(f"keys/{name}", [content])
+    return name
+
+
+def _opened_key(store: ObjectStore, password: bytes) -> tuple[str, SealingKeys]:
+    damaged: list[str] = []
+    for info in store.walk("keys/"):
+        name = info.key.removeprefix("keys/")
+        content = b"".join(store.read(info.key))
+        if hashlib.sha256(content).hexdigest() != name:
+            damaged.append(info.key)
+            continue
+        keys = keyfiles.unwrap(content, password, info.key)
+        if keys is not None:
+            return name, keys
+    if damaged:
+        raise Corrupt(f"no key file opens with this password, and {damaged[0]!r} is damaged")
+    raise Invalid("wrong password: none of the repository's key files opens with it")

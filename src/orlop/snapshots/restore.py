@@ -1,0 +1,308 @@
+"""A folder out of a repository: into a new place, or onto an existing one that becomes equal.
+
+One thread walks the trees and makes folders; small files are made by worker processes, large ones by threads. Whoever
+wrote the repository may be hostile: nothing is ever made outside the target, and no link is followed.
+"""
+
+import contextlib
+import os
+import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from orlop.errors import Corrupt, NotFound
+from orlop.snapshots import metadata, nodes, ranges, source, target
+from orlop.snapshots.chunks import MIN
+from orlop.snapshots.documents import SnapshotFile
+from orlop.snapshots.nodes import Node
+from orlop.snapshots.packs import Blob
+from orlop.snapshots.report import Kind, Problem, Progress
+from orlop.snapshots.repository import Repository
+from orlop.snapshots.restorelarge import LargeRestores
+from orlop.snapshots.restoreworker import Done, Item, Job, Maker, Start
+from orlop.snapshots.treereader import TreeReader
+from orlop.snapshots.workers import Workers
+
+_BATCH: Final = 256
+_BATCH_BYTES: Final = 2 << 20
+_FETCHES: Final = 4
+
+
+@dataclass(slots=True)
+class Restored:
+    """What was made: files (``unchanged`` of them were there already), bytes, and what was wrong."""
+
+    files: int = 0
+    unchanged: int = 0
+    size: int = 0
+    removed: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, path: str = "", delete: bool = False,
+            progress: Callable[[Progress], None] | None = None, processes: int | None = None) -> Restored:  # fmt: skip
+    """Make ``folder`` have what ``path`` has in the snapshot ("" for all of it); it is made if it is missing.
+
+    A folder gives its entries and, to ``folder``, its owner, mode, attributes and times; a file is put into ``folder``.
+    What is there already and is not as in the snapshot is replaced; with ``delete`` what the snapshot does not have is
+    removed. Files that the kernel knows to be untouched since the snapshot stay. Asking again after a crash is right.
+
+    Raises `NotFound` if the snapshot has no such path, `Corrupt` if a tree cannot be read; damaged files are left out
+    and reported.
+    """
+    count = processes if processes is not None else min(8, os.cpu_count() or 1)
+    trees = TreeReader(repository)
+    node = find(trees, snapshot, path)
+    folder.mkdir(parents=True, exist_ok=True)
+    root = os.open(folder, source.FOLDER)
+    try:
+        return _Restore(repository, trees, root, progress, count, delete=delete).run(node)
+    finally:
+        os.close(root)
+
+
+def find(trees: TreeReader, snapshot: SnapshotFile, path: str) -> Node:
+    """The node of ``path`` in the snapshot; of "" it has only a tree. Raises `NotFound`."""
+    node = Node("", "dir", 0, 0, None, subtree=snapshot.tree)
+    for part in [os.fsencode(part) for part in path.split("/") if part]:
+        below = trees.nodes(node.subtree) if node.type == "dir" and node.subtree else []
+        found = [one for one in below if nodes.name_of(one) == part]
+        if not found:
+            raise NotFound(f"the snapshot has no {path!r}")
+        node = found[0]
+    return node
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    path: bytes
+    node: Node
+    is_new: bool
+
+
+class _Restore:
+    def __init__(self, repository: Repository, trees: TreeReader, root: int,
+                 progress: Callable[[Progress], None] | None, count: int, *, delete: bool) -> None:  # fmt: skip
+        self._repository, self._trees, self._root = repository, trees, root
+        self._progress, self._delete = progress, delete
+        self._results: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
+        self._workers = Workers(
+            "orlop.snapshots.restoreworker", Start(repository.sealing_keys, root), root, Done, self._results.put,
+            count=count,
+        )  # fmt: skip
+        self._own = Maker(repository.seal, root)
+        self._large = LargeRestores(repository, root, threads=count)
+        self._fetchers = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+        self._batch: list[tuple[bytes, Item, Blob | None]] = []
+        self._batch_bytes = 0
+        self._at_work: dict[int, list[bytes]] = {}
+        self._number = 0
+        self._folders: list[_Folder] = []
+        self._links: list[tuple[bytes, bytes]] = []
+        self._first_links: dict[tuple[int, int], tuple[list[str] | None, bytes]] = {}
+        self._done = Restored()
+
+    def run(self, node: Node) -> Restored:
+        with self._workers, self._fetchers, self._large:
+            if node.type == "dir":
+                self._walk(node)
+            else:
+                with source.beneath(self._root, b"") as fd:
+                    self._entry(_Folder(b"", node, is_new=False), fd, node, self._existing(fd), [])
+            self._send(last=True)
+            while self._at_work:
+                self._take(wait=True)
+            for path, size, problem in self._large.finish():
+                self._count(path, size, problem)
+        self._link()
+        self._finish_folders()
+        return self._done
+
+    # -- the walk
+
+    def _walk(self, node: Node) -> None:
+        folders = [_Folder(b"", node, is_new=False)]
+        while folders:
+            folder = folders.pop()
+            self._folders.append(folder)
+            below = self._visit(folder)
+            folders.extend(reversed(below))
+            self._take(wait=False)
+            if self._progress is not None:
+                self._progress(Progress(self._done.files, self._done.size, folder.path))
+
+    def _visit(self, folder: _Folder) -> list[_Folder]:
+        entries = self._trees.nodes(folder.node.subtree) if folder.node.subtree else []
+        below: list[_Folder] = []
+        with source.beneath(self._root, folder.path) as fd:
+            there = {} if folder.is_new else self._existing(fd)
+            seen = set()
+            for node in entries:
+                name = nodes.name_of(node)
+                if name in seen:
+                    raise Corrupt(f"tree {folder.node.subtree!r} has {node.name!r} twice")
+                seen.add(name)
+                self._entry(folder, fd, node, there, below)
+            for name in (there.keys() - seen) if self._delete else ():
+                target.remove(fd, name)
+                self._done.removed += 1
+        return below
+
+    def _existing(self, fd: int) -> dict[bytes, os.stat_result]:
+        with os.scandir(fd) as entries:
+            return {os.fsencode(entry.name): entry.stat(follow_symlinks=False) for entry in entries}
+
+    def _entry(self, folder: _Folder, fd: int, node: Node, there: dict[bytes, os.stat_result],
+               below: list[_Folder]) -> None:  # fmt: skip
+        name = nodes.name_of(node)
+        path = folder.path + b"/" + name if folder.path else name
+        try:
+            if node.type == "dir":
+                below.append(_Folder(path, node, target.make_folder(fd, name)))
+            elif node.type not in nodes.KINDS:
+                self._note(path, "unwritable", f"{node.type!r} is no type of file that can be made here")
+            elif name in there and nodes.is_unchanged(node, there[name]):
+                self._done.files += 1
+                self._done.unchanged += 1
+                self._remember(node, path)
+            else:
+                if name in there:
+                    target.remove(fd, name)
+                self._make(fd, folder.path, path, node)
+        except OSError as error:
+            self._note(path, "unwritable", str(error))
+
+    def _make(self, fd: int, folder: bytes, path: bytes, node: Node) -> None:
+        first = self._remember(node, path)
+        if first is not None:
+            self._links.append((path, first))
+        elif node.type != "file":
+            self._count(path, 0, self._refused(target.special(fd, node)))
+        else:
+            self._file(folder, path, node)
+
+    def _remember(self, node: Node, path: bytes) -> bytes | None:
+        """The path of the same inode that came before, if any."""
+        if node.links < 2 or node.type == "dir" or not node.inode:
+            return None
+        content, first = self._first_links.setdefault((node.device_id, node.inode), (node.content, path))
+        return first if first != path and content == node.content else None
+
+    def _file(self, folder: bytes, path: bytes, node: Node) -> None:
+        try:
+            places = [self._repository.place("data", _id(blob)) for blob in node.content or ()]
+        except Corrupt as error:
+            self._note(path, "damaged", str(error))
+            return
+        if sum(blob.size for _, blob in places) != node.size:
+            self._note(path, "damaged", "its content is not as long as the tree says")
+        if len(places) > 1 or (places and places[0][1].size > MIN):
+            self._large.submit(path, folder, node, places)
+            return
+        item, blob = Item(node), None
+        if places:
+            pack, blob = places[0]
+            item = Item(node, pack, blob.id, blob.length, blob.uncompressed)
+        self._batch.append((folder, item, blob))
+        self._batch_bytes += blob.length if blob is not None else 0
+        if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
+            self._send()
+
+    # -- work that is given away
+
+    def _send(self, *, last: bool = False) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if not batch:
+            return
+        self._number += 1
+        job = Job(self._number, [], {})
+        for folder, item, _ in batch:
+            if not job.folders or job.folders[-1][0] != folder:
+                job.folders.append((folder, []))
+            job.folders[-1][1].append(item)
+        self._at_work[job.number] = [_path(folder, item) for folder, item, _ in batch]
+        places = [(item.pack, blob) for _, item, blob in batch if blob is not None]
+        for part in self._fetchers.map(self._fetch, ranges.together(places)):
+            job.blobs.update(part)
+        if last and not self._workers.are_started:
+            self._took(self._own.done(job))
+            return
+        while self._workers.are_full:
+            self._take(wait=True)
+        self._workers.submit(job)
+
+    def _fetch(self, part: ranges.Range) -> dict[bytes, bytes]:
+        return ranges.read(self._repository.store, part)
+
+    # -- what comes back
+
+    def _take(self, *, wait: bool) -> None:
+        while self._at_work and (wait or not self._results.empty()):
+            result = self._results.get()
+            wait = False
+            if isinstance(result, BaseException):
+                raise result
+            self._workers.received(result)
+            self._took(result)
+
+    def _took(self, done: Done) -> None:
+        for path, made in zip(self._at_work.pop(done.number), done.files, strict=True):
+            problem = None
+            if made.problem:
+                problem = Problem(path, "damaged" if made.problem == "damaged" else "unwritable", made.reason)
+            self._count(path, made.size, problem)
+
+    def _count(self, path: bytes, size: int, problem: Problem | None) -> None:
+        self._done.files += 1
+        self._done.size += size
+        if problem is not None:
+            self._done.problems.append(Problem(path, problem.kind, problem.reason))
+
+    def _refused(self, refused: list[str]) -> Problem | None:
+        return Problem(b"", "unwritable", "; ".join(refused)) if refused else None
+
+    def _note(self, path: bytes, kind: Kind, reason: str) -> None:
+        self._done.problems.append(Problem(path, kind, reason))
+
+    # -- the end
+
+    def _link(self) -> None:
+        for path, first in self._links:
+            try:
+                with _parent(self._root, first) as (there, old), _parent(self._root, path) as (here, new):
+                    os.link(old, new, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+                self._done.files += 1
+            except OSError as error:
+                self._note(path, "unwritable", f"a link to {os.fsdecode(first)!r}: {error}")
+
+    def _finish_folders(self) -> None:
+        # The deepest first: an entry that is made changes the times of its folder.
+        for folder in reversed(self._folders):
+            if not folder.node.name:
+                continue  # the whole snapshot: its root has no owner or mode of its own
+            with contextlib.suppress(FileNotFoundError), source.beneath(self._root, folder.path) as fd:
+                refused = metadata.put_back(folder.node, fd)
+                if refused:
+                    self._note(folder.path, "unwritable", "; ".join(refused))
+
+
+@contextlib.contextmanager
+def _parent(root: int, path: bytes) -> Iterator[tuple[int, bytes]]:
+    folder, _, name = path.rpartition(b"/")
+    with source.beneath(root, folder) as fd:
+        yield fd, name
+
+
+def _path(folder: bytes, item: Item) -> bytes:
+    name = nodes.name_of(item.node)
+    return folder + b"/" + name if folder else name
+
+
+def _id(blob: str) -> bytes:
+    try:
+        return bytes.fromhex(blob)
+    except ValueError:
+        raise Corrupt(f"{blob!r} is no id of a blob") from None

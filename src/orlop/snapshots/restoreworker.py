@@ -1,0 +1,102 @@
+"""A process that makes small files of sealed blobs. It reads no store: the blobs are handed to it."""
+
+import sys
+from typing import Final
+
+import msgspec
+
+from orlop.errors import Corrupt
+from orlop.snapshots import source, target
+from orlop.snapshots.nodes import Node
+from orlop.snapshots.packs import Blob
+from orlop.snapshots.repository import opened
+from orlop.snapshots.seal import Seal, SealingKeys
+from orlop.snapshots.worker import encode, receive, send
+
+
+class Start(msgspec.Struct, array_like=True):
+    """What a worker has to know: the keys, and the folder that it inherits."""
+
+    keys: SealingKeys
+    root: int
+
+
+class Item(msgspec.Struct, array_like=True):
+    """A file to be made: its node, and where its only blob is (none for an empty file)."""
+
+    node: Node
+    pack: str = ""
+    blob: bytes = b""
+    length: int = 0
+    uncompressed: int = 0
+
+
+class Job(msgspec.Struct, array_like=True):
+    """Files to be made, by folders beneath the root, and the sealed blobs that they need."""
+
+    number: int
+    folders: list[tuple[bytes, list[Item]]]
+    blobs: dict[bytes, bytes]
+
+
+class Made(msgspec.Struct, array_like=True):
+    """What became of a file: its size, or the kind of problem and the reason."""
+
+    size: int = 0
+    problem: str = ""
+    reason: str = ""
+
+
+class Done(msgspec.Struct, array_like=True):
+    """The files of a job in their order."""
+
+    number: int
+    files: list[Made]
+
+
+jobs: Final = msgspec.msgpack.Decoder(Job)
+
+
+def main() -> None:
+    """Serve jobs from standard input until it ends."""
+    pipe, answers = sys.stdin.buffer, sys.stdout.buffer
+    start = msgspec.msgpack.decode(receive(pipe), type=Start)
+    maker = Maker(Seal(start.keys), start.root)
+    while message := receive(pipe):
+        send(answers, encode(maker.done(jobs.decode(message))))
+
+
+class Maker:
+    """Makes small files beneath one folder; the parent has one too, for when there are few."""
+
+    def __init__(self, seal: Seal, root: int) -> None:
+        self._seal, self._root = seal, root
+
+    def done(self, job: Job) -> Done:
+        """All files of a job."""
+        return Done(job.number, [made for path, items in job.folders for made in self._folder(path, items, job.blobs)])
+
+    def _folder(self, path: bytes, items: list[Item], blobs: dict[bytes, bytes]) -> list[Made]:
+        try:
+            with source.beneath(self._root, path) as folder:
+                return [self._file(folder, item, blobs) for item in items]
+        except OSError as error:
+            return [Made(problem="unwritable", reason=str(error))] * len(items)
+
+    def _file(self, folder: int, item: Item, blobs: dict[bytes, bytes]) -> Made:
+        try:
+            content = self._content(item, blobs)
+            refused = target.whole_file(folder, item.node, content)
+        except Corrupt as error:
+            return Made(problem="damaged", reason=str(error))
+        except OSError as error:
+            return Made(problem="unwritable", reason=str(error))
+        if refused:
+            return Made(len(content), "unwritable", "; ".join(refused))
+        return Made(len(content))
+
+    def _content(self, item: Item, blobs: dict[bytes, bytes]) -> bytes:
+        if not item.blob:
+            return b""
+        where = Blob("data", item.blob, 0, item.length, item.uncompressed)
+        return opened(self._seal, blobs[item.blob], where, item.pack)

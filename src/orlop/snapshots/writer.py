@@ -1,0 +1,135 @@
+"""Blobs into a repository, so that nothing is acknowledged before it is durable: packs, then indexes, then snapshot.
+
+A `Writer` holds the shared lock. Whoever adds a blob hands over its sealed form; the writer puts blobs into packs,
+stores packs by a few threads, and writes the index of those that are stored.
+"""
+
+import hashlib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Self
+
+import msgspec
+
+from orlop.snapshots import index
+from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
+from orlop.snapshots.locks import Lock
+from orlop.snapshots.packs import SIZE, Kind, PackBuilder, pack_key
+from orlop.snapshots.repository import VERSION, Repository
+
+_UPLOADS: Final = 2
+"""Packs that are on their way at once; each is in memory until it is stored."""
+_FULL_INDEX: Final = 20_000
+"""Blobs after which an index file is written: about 2 MB before compression."""
+
+
+class Writer:
+    """One session of writing; a context. Threads may share it.
+
+    Leaving the context without `commit` leaves packs that nothing refers to: a prune takes them away.
+    """
+
+    def __init__(self, repository: Repository, *, prune: bool = False) -> None:
+        self.repository = repository
+        self.lock = Lock(repository, prune=prune)
+        self.stored_bytes = 0
+        self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
+        self._underway: set[tuple[Kind, bytes]] = set()
+        self._unindexed: list[PackEntry] = []
+        self._unindexed_blobs = 0
+        self._guard = threading.RLock()
+        self._room = threading.BoundedSemaphore(_UPLOADS)
+        self._uploads: list[Future[None]] = []
+        self._threads = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="packs")
+
+    def __enter__(self) -> Self:
+        """Takes the lock, and then the index: what a prune has marked until now does not count as there."""
+        self.lock.__enter__()
+        try:
+            self.repository.reload()
+        except BaseException:
+            self.lock.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        self.lock.__exit__()
+
+    def has(self, kind: Kind, blob: bytes) -> bool:
+        """Whether the blob is there, or on its way."""
+        return (kind, blob) in self._underway or self.repository.index.has(kind, blob)
+
+    def add(self, kind: Kind, plain: bytes) -> bytes:
+        """Store a blob unless it is there; returns its id."""
+        blob = hashlib.sha256(plain).digest()
+        if not self.has(kind, blob):
+            self.add_sealed(kind, blob, *self.repository.seal.blob(plain, compress=self.compress))
+        return blob
+
+    def add_sealed(self, kind: Kind, blob: bytes, content: bytes, uncompressed: int) -> bool:
+        """Store a blob that is sealed already; False if it is there.
+
+        Waits while enough packs are on their way; raises what went wrong with one of them.
+        """
+        with self._guard:
+            if self.has(kind, blob):
+                return False
+            self._underway.add((kind, blob))
+            builder = self._builders[kind]
+            builder.add(blob, content, uncompressed)
+            if builder.size >= SIZE:
+                self._send(kind)
+        return True
+
+    @property
+    def compress(self) -> bool:
+        """Whether the repository's version knows compression."""
+        return self.repository.config.version >= VERSION
+
+    def flush(self) -> None:
+        """Everything that was added is stored and indexed afterwards."""
+        with self._guard:
+            for kind in self._builders:
+                if self._builders[kind].blobs:
+                    self._send(kind)
+            uploads, self._uploads = self._uploads, []
+        for upload in uploads:
+            upload.result()
+        self._write_index()
+
+    def commit(self, snapshot: SnapshotFile) -> str:
+        """Make a snapshot of what was added; returns its id. Raises `Busy` if the lock was lost meanwhile."""
+        self.flush()
+        self.lock.check()
+        return self.repository.put("snapshots", msgspec.json.encode(snapshot))[0]
+
+    def _send(self, kind: Kind) -> None:
+        builder, self._builders[kind] = self._builders[kind], PackBuilder(kind)
+        for upload in [upload for upload in self._uploads if upload.done()]:
+            self._uploads.remove(upload)
+            upload.result()
+        self._room.acquire()
+        self._uploads.append(self._threads.submit(self._store, builder))
+
+    def _store(self, builder: PackBuilder) -> None:
+        try:
+            pack, parts = builder.finish(self.repository.seal)
+            info = self.repository.store.write(pack_key(pack), parts)
+        finally:
+            self._room.release()
+        with self._guard:
+            self.stored_bytes += info.size
+            self.repository.index.add(pack, builder.blobs)
+            self._underway.difference_update((builder.kind, blob.id) for blob in builder.blobs)
+            self._unindexed.append(index.entry(pack, builder.blobs))
+            self._unindexed_blobs += len(builder.blobs)
+            if self._unindexed_blobs < _FULL_INDEX:
+                return
+        self._write_index()
+
+    def _write_index(self) -> None:
+        with self._guard:
+            entries, self._unindexed, self._unindexed_blobs = self._unindexed, [], 0
+        if entries:
+            self.repository.put("index", msgspec.json.encode(IndexFile(entries)))
