@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orlop.errors import Corrupt
 from orlop.kernel import processes
 from orlop.kernel.locks import Locks
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.programs import Programs
-from orlop.state import State
+from orlop.state import Row, State
 from orlop.volumes import azure_account, reconcile, references
 from orlop.volumes.azurefile import AzureFileDriver
 from orlop.volumes.driver import VolumeDriver
@@ -29,6 +30,11 @@ from orlop.volumes.service import DEFAULT_DRIVER, VolumeService
 from orlop.volumes.shared import SETTING as SHARED
 from orlop.volumes.shared import SharedDriver
 from orlop.volumes.vault import Vault
+
+if TYPE_CHECKING:
+    from orlop.snapshots.repository import Repository
+    from orlop.volumes.repositories import Place
+    from orlop.volumes.timeline import Timeline
 
 DRIVERS = "orlop.volume_drivers"
 """The entry point group of drivers from other packages: a callable that takes a folder of the driver's own.
@@ -75,7 +81,30 @@ def volumes(config: Config) -> VolumeService:
     host = Host(config.boot or processes.boot_id(), time.time, config.step, config.hold_grace, config.trash_grace)
     state, locks = State(config.state_file), Locks(config.root / "locks", config.patience)
     mounter, found, default = KernelMounter(Programs(config.run / "programs")), drivers(config), default_driver(config)
-    return VolumeService(config.root, state, mounter, found, locks, host, vault(config), config.mounts, default)
+    service = VolumeService(config.root, state, mounter, found, locks, host, vault(config), config.mounts, default)
+
+    def fill(row: Row, folder: Path) -> None:
+        timeline(config, service=service).fill(row, folder)
+
+    service.life.fill = fill
+    return service
+
+
+def timeline(config: Config, place: "Place | None" = None, service: VolumeService | None = None) -> "Timeline":
+    """The snapshots of ``config``'s volumes in the repository at ``place``; None means the host's own."""
+    # Imported here: what reads and writes repositories is large, and most commands do neither.
+    from orlop.volumes import repositories
+    from orlop.volumes.timeline import Timeline
+
+    service = service or volumes(config)
+    resolve = references.resolver(vault(config))
+
+    def opened() -> "Repository":
+        if place is None:
+            return repositories.made(repositories.prepared(config.root), resolve)
+        return repositories.opened(place, resolve)
+
+    return Timeline(service, opened)
 
 
 def vault(config: Config) -> Vault:

@@ -16,6 +16,7 @@ from orlop.cli.migrate import migrate
 from orlop.cli.options import configured, each, mapping
 from orlop.cli.publish import publish
 from orlop.cli.removal import prune, restore, rm
+from orlop.cli.rewind import clone, rollback
 from orlop.errors import Invalid, OrlopError
 from orlop.state import Row
 from orlop.volumes.service import DRIVER_OPTION, VolumeService
@@ -40,7 +41,7 @@ def volume() -> None:
     """Manage volumes."""
 
 
-for _command in (rm, restore, prune, export, import_, migrate, publish):
+for _command in (rm, restore, prune, export, import_, migrate, publish, rollback, clone):
     volume.add_command(_command)
 
 

@@ -67,7 +67,7 @@ class Timeline:
 
     def __init__(self, service: VolumeService, opened: Callable[[], Repository]):
         """``opened`` opens the repository, or makes it."""
-        self._service, self._opened = service, opened
+        self.service, self._opened = service, opened
 
     @cached_property
     def repository(self) -> Repository:
@@ -106,11 +106,12 @@ class Timeline:
         """Make a snapshot of the volume ``name``, in use or not; ``paused`` lets its containers wait if need be."""
         for note in notes:
             check_note(note)
-        with self._service.lock(f"{name}@"), held.mounted(self._service, name, "snapshot") as folder:
-            row = self._service.get(name)
-            return self._take(row, self._source(row, folder, paused=paused), notes, progress)
+        with self.service.lock(f"{name}@"), held.mounted(self.service, name, "snapshot") as folder:
+            row = self.service.get(name)
+            return self.save(row, self.source(row, folder, paused=paused), notes, progress)
 
-    def _take(self, row: Row, source: Source, notes: Sequence[str], progress: _Report | None) -> tuple[Snapshot, Saved]:
+    def save(self, row: Row, source: Source, notes: Sequence[str], progress: _Report | None) -> tuple[Snapshot, Saved]:
+        """Make a snapshot of ``row``, which is mounted and which nobody else takes one of."""
         parent = self._parent(row)
         ahead = self._ahead(row, source, parent, progress)
         with source.still() as still:
@@ -123,7 +124,7 @@ class Timeline:
         if ahead:
             self.repository.forget(ahead)
         made = _known(saved.snapshot, self.repository.snapshot(saved.snapshot))
-        with noted(self._service.state, self._service.host, "snapshot", row, {"id": made.short, "how": made.how}):
+        with noted(self.service.state, self.service.host, "snapshot", row, {"id": made.short, "how": made.how}):
             pass
         return made, saved
 
@@ -137,27 +138,8 @@ class Timeline:
         self, snapshot: Snapshot, folder: Path, path: str = "", *, exact: bool = False, progress: _Report | None = None
     ) -> Restored:
         """Let ``folder`` have what ``path`` (all if empty) has in the snapshot; ``exact``: and nothing else."""
-        inside = "/".join(part for part in (_root(snapshot), path.strip("/")) if part)
+        inside = "/".join(part for part in (root(snapshot), path.strip("/")) if part)
         return restore(self.repository, snapshot.file, folder, path=inside, delete=exact, progress=progress)
-
-    def rollback(self, name: str, snapshot: Snapshot, *, progress: _Report | None = None) -> tuple[Snapshot, Restored]:
-        """Let the volume ``name``, which nobody uses, be what it was; what it is now is in a snapshot before.
-
-        Doing it again after a crash is right. Raises `InUse`.
-        """
-        with self._service.lock(f"{name}@"), self._service.alone(name) as row:
-            self._service.refuse_use(row)
-            attachments, me = self._service.attachments, held.holder("rollback")
-            folder = attachments.mount(row, me)
-            try:
-                source = self._source(row, folder, paused=False)
-                now, _ = self._take(row, source, [f"before rollback to {snapshot.short}"], progress)
-                done = self.restore(snapshot, folder, exact=True, progress=progress)
-            finally:
-                attachments.unmount(row, me)
-            details = {"id": snapshot.short, "before": now.short}
-            with noted(self._service.state, self._service.host, "rollback", row, details):
-                return now, done
 
     def fill(self, row: Row, folder: Path) -> None:
         """Let a new volume begin with the files of the snapshot that its option ``from`` names."""
@@ -166,13 +148,14 @@ class Timeline:
             first = done.problems[0]
             raise Corrupt(f"{os.fsdecode(first.path)!r} of {row.options[FROM]}: {first.reason}")
 
-    def _source(self, row: Row, folder: Path, *, paused: bool) -> Source:
-        attachments = self._service.attachments
+    def source(self, row: Row, folder: Path, *, paused: bool = False) -> Source:
+        """How to read the files of ``row``, which is mounted at ``folder``."""
+        attachments = self.service.attachments
 
         def users() -> Sequence[int]:
             return companions(attachments.uses.seen(attachments.path(row)))
 
-        driver = self._service.driver(row.driver)
+        driver = self.service.driver(row.driver)
         found = driver.source(volume(row), folder, users) if isinstance(driver, Stillable) else None
         return found or sources.plain(folder, users, paused=paused)
 
@@ -246,6 +229,6 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
 
 
-def _root(snapshot: Snapshot) -> str:
+def root(snapshot: Snapshot) -> str:
     """The folder in the snapshot that has the volume's files."""
     return (snapshot.file.paths or [snapshot.volume])[0].strip("/")

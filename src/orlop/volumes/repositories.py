@@ -1,0 +1,89 @@
+"""Where the snapshots of this host's volumes go, and with which password."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orlop.errors import Conflict, NotFound
+from orlop.objects.places import locate
+from orlop.objects.store import ObjectStore
+from orlop.snapshots.repository import Repository
+from orlop.volumes import references
+
+FOLDER, KEY = "snapshots", "snapshots.key"
+_SECRET_SETTINGS = frozenset({"access_key", "secret_key", "session_token", "key", "service_account"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A repository: the address of its store, the reference of its password, and the store's settings.
+
+    Settings that are secrets are references too (`orlop.volumes.references`).
+    """
+
+    address: str
+    password: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def own(root: Path) -> Place:
+    """The repository that every host has, beside its volumes; its password is made with it."""
+    return Place(str(root / FOLDER), f"file:{root / KEY}")
+
+
+def opened(place: Place, resolve: references.Resolve) -> Repository:
+    """The repository; raises `NotFound` where there is none."""
+    return Repository.open(store(place, resolve), _password(place, resolve))
+
+
+def made(place: Place, resolve: references.Resolve) -> Repository:
+    """The repository, which is made if there is none; again after a crash is fine."""
+    there = store(place, resolve)
+    try:
+        return Repository.open(there, _password(place, resolve))
+    except NotFound:
+        with suppress(Conflict):  # somebody else was quicker
+            return Repository.create(there, _password(place, resolve))
+        return Repository.open(there, _password(place, resolve))
+
+
+def prepared(root: Path) -> Place:
+    """`own`, with its folder and its password, which is made before anything is locked with it."""
+    folder, key = root / FOLDER, root / KEY
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not key.exists() and not (folder / "config").exists():
+        new = key.with_suffix(f".{os.getpid()}.new")
+        with open(new, "w", opener=lambda path, flags: os.open(path, flags | os.O_EXCL, 0o600)) as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(new, key)
+        new.unlink()
+        _sync(root)
+    return own(root)
+
+
+def store(place: Place, resolve: references.Resolve) -> ObjectStore:
+    """The store behind ``place``; nobody has asked it anything yet."""
+    settings = {
+        name: resolve(name, value).decode().strip() if name in _SECRET_SETTINGS else value
+        for name, value in place.settings.items()
+    }
+    return locate(place.address, settings)
+
+
+def _password(place: Place, resolve: references.Resolve) -> bytes:
+    # As restic reads its password file: a line end is no part of it.
+    return resolve("password", place.password).rstrip(b"\r\n")
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

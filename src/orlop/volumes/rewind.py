@@ -1,0 +1,43 @@
+"""A volume as it was, and a second one like it."""
+
+from collections.abc import Callable, Mapping
+
+from orlop.snapshots.report import Progress
+from orlop.snapshots.restore import Restored
+from orlop.state import Row
+from orlop.volumes import held
+from orlop.volumes.host import FROM, noted
+from orlop.volumes.service import DRIVER_OPTION
+from orlop.volumes.timeline import Snapshot, Timeline
+
+
+def rollback(
+    timeline: Timeline, name: str, snapshot: Snapshot, *, progress: Callable[[Progress], None] | None = None
+) -> tuple[Snapshot, Restored]:
+    """Let the volume ``name``, which nobody uses, be what it was; what it is now is in a snapshot before.
+
+    Doing it again after a crash is right. Raises `InUse`.
+    """
+    service, me = timeline.service, held.holder("rollback")
+    with service.lock(f"{name}@"), service.alone(name) as row:
+        service.refuse_use(row)
+        folder = service.attachments.mount(row, me)
+        try:
+            notes = [f"before rollback to {snapshot.short}"]
+            now, _ = timeline.save(row, timeline.source(row, folder), notes, progress)
+            done = timeline.restore(snapshot, folder, exact=True, progress=progress)
+        finally:
+            service.attachments.unmount(row, me)
+        with noted(service.state, service.host, "rollback", row, {"id": snapshot.short, "before": now.short}):
+            return now, done
+
+
+def clone(timeline: Timeline, name: str, new: str, driver: str | None, options: Mapping[str, str]) -> Row:
+    """Make a volume ``new`` with the files that ``name`` has now; without ``driver`` of the same kind.
+
+    Raises `Conflict` if there is a volume ``new``.
+    """
+    row = timeline.service.get(name)
+    kind = {DRIVER_OPTION: driver} if driver else {**row.options, DRIVER_OPTION: row.driver}
+    made, _ = timeline.take(name, notes=[f"clone {new}"])
+    return timeline.service.create(new, {**kind, **options, FROM: f"{name}@{made.id}"}, row.labels, exist_ok=False)
