@@ -5,7 +5,8 @@ retries, caches, limits and prefixes are wrappers with the same verbs (`orlop.ob
 take on trust, that a conditional write is conditional, is tried out before anything depends on it
 (`orlop.objects.probe`). `MemoryStore` is the definition that can be read and run.
 
-Keys are relative paths of plain parts, such as ``data/0a/0abc``: `check_key` says which are refused.
+Keys are relative paths of plain parts, such as ``data/0a/0abc``: `check_key` says which are refused. What is a folder
+of some key is no key itself: beside ``data/0a`` there is never an object ``data``, for not every place can keep both.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from orlop.errors import Conflict, Invalid, NotFound
 ABSENT: Final = ""
 """For ``only_if``: nothing may be there yet."""
 
+_PIECE: Final = 1 << 20
 _PART = re.compile(r"[A-Za-z0-9_=@+~-][A-Za-z0-9._=@+~-]*")
 
 
@@ -28,8 +30,8 @@ _PART = re.compile(r"[A-Za-z0-9_=@+~-][A-Za-z0-9._=@+~-]*")
 class ObjectInfo:
     """What is known of an object without reading it.
 
-    ``version`` changes with every write of other content, means nothing else and is never empty; ``modified`` is the
-    time of the write by the store's own clock (seconds since 1970).
+    ``version`` changes with every write of other content, means nothing else and is never empty. ``modified`` is the
+    time of the write by the store's own clock (seconds since 1970); in the answer to a write it may be the writer's.
     """
 
     key: str
@@ -52,13 +54,15 @@ class ObjectStore(Protocol):
         """The bytes from ``start`` up to ``end`` (exclusive; None is all), in pieces; raises `NotFound`.
 
         All of it is of one version. Bytes beyond the end of the object are not there: the answer is shorter.
+        Errors come with the first piece or later, not from the call.
         """
 
     def write(self, key: str, data: Iterable[bytes], *, only_if: str | None = None) -> ObjectInfo:
         """Store the object durably; readers see the whole object or the one before it, never a part.
 
-        ``only_if`` is `ABSENT` or an `ObjectInfo.version`; raises `Conflict` if that does not hold. A conditional
-        write that raises `Unavailable` may have happened: whoever cares reads what is there.
+        An error raised by ``data`` passes through, and nothing is written. ``only_if`` is `ABSENT` or the version that
+        `stat` or a write returned; raises `Conflict` if that does not hold. A conditional write that raises
+        `Unavailable` may have happened: whoever cares reads what is there. It may be held in memory: for small objects.
         """
 
     def delete(self, key: str) -> None:
@@ -67,13 +71,19 @@ class ObjectStore(Protocol):
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object whose key begins with ``prefix``, in the order of the keys.
 
-        What is written or deleted meanwhile may be seen or not; everything else is.
+        What is written or deleted meanwhile may be seen or not; everything else is. Some places know a version here
+        that `write` does not take: conditions are made of what `stat` says.
         """
+
+
+def is_key(key: str) -> bool:
+    """Whether an object may be called that."""
+    return len(key) <= 900 and all(_PART.fullmatch(part) for part in key.split("/"))
 
 
 def check_key(key: str) -> str:
     """The key itself; raises `Invalid` for one that could mean something else in some store."""
-    if len(key) > 900 or not all(_PART.fullmatch(part) for part in key.split("/")):
+    if not is_key(key):
         raise Invalid(f"{key!r} is no name for an object")
     return key
 
@@ -91,7 +101,9 @@ class MemoryStore:
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `ObjectStore`."""
-        yield self._find(key)[0][start:end]
+        content = self._find(key)[0][start:end]
+        for begin in range(0, len(content), _PIECE):
+            yield content[begin : begin + _PIECE]
 
     def write(self, key: str, data: Iterable[bytes], *, only_if: str | None = None) -> ObjectInfo:
         """See `ObjectStore`."""
@@ -106,7 +118,8 @@ class MemoryStore:
 
     def delete(self, key: str) -> None:
         """See `ObjectStore`."""
-        self._objects.pop(key, None)
+        with self._lock:
+            self._objects.pop(check_key(key), None)
 
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""
