@@ -29,8 +29,13 @@ class Mirror:
     Names are relative to the three folders; ``.`` is all.
     """
 
-    def __init__(self, source: Path, mirror: Path, before: Path):
-        """All three are on one filesystem with reflinks; ``mirror`` and ``before`` are made if they are missing."""
+    def __init__(self, source: Path, mirror: Path, before: Path, since: int = 0):
+        """All three are on one filesystem with reflinks; ``mirror`` and ``before`` are made if they are missing.
+
+        Files that changed after ``since`` (nanoseconds; 0: nobody asks) are remembered in ``touched``.
+        """
+        self._since = since
+        self.touched: set[str] = set()
         self._source, self._mirror, self._before = str(source), str(mirror), str(before)
         self._linked: dict[int, str] = {}
         self._names: dict[int, set[str]] = {}
@@ -89,13 +94,14 @@ class Mirror:
             return
         with os.scandir(f"{self._mirror}/{name}") as entries:
             gone = [entry.name for entry in entries if entry.name not in there]
+        above = "" if name == "." else f"{name}/"
         for each in gone:
-            self._remove(f"{name}/{each}")
+            self._remove(above + each)
         for each in there:
             with suppress(FileNotFoundError):
-                child = os.lstat(f"{self._source}/{name}/{each}")
+                child = os.lstat(f"{self._source}/{above}{each}")
                 update = self._update_folder if stat.S_ISDIR(child.st_mode) else self._update_file
-                update(f"{name}/{each}", child)
+                update(above + each, child)
         self._describe(name, original)
 
     def _update_file(self, name: str, original: os.stat_result) -> None:
@@ -111,6 +117,8 @@ class Mirror:
 
     def _replace(self, name: str, original: os.stat_result, copy: os.stat_result | None) -> None:
         self.changed += 1
+        if self._since and original.st_ctime_ns > self._since:
+            self.touched.add(name)
         told = _told(original)
         new = f"{self._before}/{_TEMPORARY}"
         with suppress(FileNotFoundError):

@@ -27,9 +27,10 @@ _ROUNDS = 6
 class Shadow:
     """The shadow in the filesystem whose root is the folder ``root``."""
 
-    def __init__(self, root: Path):
-        """``root`` holds the volume's files in `image.DATA`."""
-        self._root = root
+    def __init__(self, root: Path, since: int = 0):
+        """``root`` holds the volume's files in `image.DATA`; see `Mirror` for ``since``."""
+        self._root, self._since = root, since
+        self.touched: set[str] = set()
         self.folder = root / SHADOW
 
     def take(self, users: Sequence[int]) -> bool:
@@ -37,7 +38,10 @@ class Shadow:
 
         False if they cannot be held still: then each file is whole, but not all are of one moment.
         """
-        mirror, watch = Mirror(self._root / image.DATA, self.folder, self._root / BEFORE), Watch(self._root)
+        mirror, watch = (
+            Mirror(self._root / image.DATA, self.folder, self._root / BEFORE, self._since),
+            Watch(self._root),
+        )
         device = self._root.stat().st_dev
         try:
             mirror.sought = dict.fromkeys(pause.mapped(users, device), "")
@@ -57,6 +61,7 @@ class Shadow:
         finally:
             watch.close()
         freeze.sync(self._root)
+        self.touched = mirror.touched
         return at_once
 
     def before(self, inode: int) -> Path | None:

@@ -11,6 +11,8 @@
 What a way of reading promises is written into each snapshot, under the name above.
 """
 
+import fcntl
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -56,9 +58,9 @@ class Source(Protocol):
 class ShadowSource:
     """An XFS of ours, with its shadow."""
 
-    def __init__(self, file: Path, users: Users):
-        """``file`` has the filesystem, mounted or not."""
-        self._file, self._users, self._shadow = file, users, Shadow(Path("/"))
+    def __init__(self, file: Path, users: Users, since: int = 0):
+        """``file`` has the filesystem, mounted or not; `changed_since` is about ``since`` (nanoseconds)."""
+        self._file, self._users, self._since, self._shadow = file, users, since, Shadow(Path("/"))
 
     def ahead(self) -> Path | None:
         """See `Source`: the shadow does that itself."""
@@ -67,10 +69,14 @@ class ShadowSource:
     @contextmanager
     def still(self) -> Iterator[Still]:
         """See `Source`."""
-        with image.opened(self._file) as root:
-            self._shadow = Shadow(root)
+        with _alone(self._file), image.opened(self._file) as root:
+            self._shadow = Shadow(root, self._since)
             at_once = self._shadow.take(self._users())
             yield Still(self._shadow.folder, "shadow" if at_once else "live")
+
+    def changed_since(self, path: str) -> bool:
+        """Whether the file ``path`` changed after ``since``, told while `still` lasts."""
+        return path in self._shadow.touched
 
     def before(self, path: str, inode: int) -> Path | None:
         """See `Source`."""
@@ -79,7 +85,7 @@ class ShadowSource:
 
     def settle(self) -> None:
         """See `Source`. Where room is scarce the shadow goes: what it keeps of old files takes the volume's room."""
-        with image.opened(self._file) as root:
+        with _alone(self._file), image.opened(self._file) as root:
             shadow = Shadow(root)
             shadow.settle()
             if image.is_scarce(root):
@@ -156,6 +162,17 @@ class PlainSource:
 
     def settle(self) -> None:
         """See `Source`."""
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Nobody else touches the shadow in ``file`` meanwhile."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def frozen(folder: Path, users: Users) -> Source:

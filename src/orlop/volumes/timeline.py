@@ -9,25 +9,22 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 from orlop.errors import Corrupt, Invalid, NotFound
-from orlop.kernel import reflink
 from orlop.kernel.namespaces import companions
-from orlop.snapshots.changes import Changed
 from orlop.snapshots.documents import SnapshotFile
-from orlop.snapshots.nodes import Node
 from orlop.snapshots.report import Progress
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import Restored, restore
 from orlop.snapshots.save import About, Saved, save
 from orlop.state import Row
 from orlop.volumes import held, sources
+from orlop.volumes.comparing import by_blocks
 from orlop.volumes.driver import Stillable
 from orlop.volumes.host import FROM, noted, volume
 from orlop.volumes.service import VolumeService
@@ -116,7 +113,7 @@ class Timeline:
         ahead = self._ahead(row, source, parent, progress)
         with source.still() as still:
             tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
-            about, comparing = About(row.name, time.time_ns(), tags=tags), _comparing(source)
+            about, comparing = About(row.name, time.time_ns(), tags=tags), by_blocks(source)
             saved = save(
                 self.repository, still.folder, about, parent=ahead or parent, changed=comparing, progress=progress
             )
@@ -178,33 +175,6 @@ def check_note(note: str) -> str:
     if "," in note or not note.isprintable() or not note:
         raise Invalid(f"note {note!r} has a comma, a line break or nothing in it; write it without")
     return note
-
-
-@contextmanager
-def _opened_before(source: Source, path: str, inode: int) -> Iterator[int | None]:
-    """The file as it was when it was saved last, open; None if that is not kept."""
-    before = source.before(path, inode)
-    if before is None:
-        yield None
-        return
-    fd = os.open(before, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _comparing(source: Source) -> Changed:
-    """Tells what has been written since a file was saved last, by where its blocks are."""
-
-    def changed(path: bytes, fd: int, node: Node) -> Sequence[tuple[int, int]] | None:
-        try:
-            with _opened_before(source, os.fsdecode(path), node.inode) as before:
-                return None if before is None else reflink.changed(before, fd)
-        except OSError:
-            return None  # it is read, then
-
-    return changed
 
 
 def _snapshot(id_: str, file: SnapshotFile) -> Snapshot | None:

@@ -1,0 +1,47 @@
+"""One bucket, as the driver uses it: who is in it, who may write, and the repository that has the files.
+
+volumes/NAME      what the volume was created with
+leases/NAME       who uses it
+heads/NAME        which snapshot it is, and of which epoch
+repository/       the snapshots of all volumes, in restic's format
+"""
+
+from contextlib import suppress
+from functools import cached_property
+
+from orlop.errors import Conflict, NotFound
+from orlop.objects.probe import require_single_winner
+from orlop.objects.store import ObjectStore
+from orlop.objects.wrappers import Prefixed
+from orlop.snapshots.repository import Repository
+from orlop.volumes import references, repositories
+from orlop.volumes.bucket.catalog import Catalog
+from orlop.volumes.repositories import Place
+
+
+class Backend:
+    """The bucket at ``place``; nothing is asked before it is needed."""
+
+    def __init__(self, place: Place, resolve: references.Resolve):
+        """``resolve`` looks up the password and the keys."""
+        self.store: ObjectStore = repositories.store(place, resolve)
+        self.catalog = Catalog(self.store)
+        self._password = resolve("password", place.password).rstrip(b"\r\n")
+        self._is_proven = False
+
+    def prove(self) -> None:
+        """Try out, once, that of several who write on a condition one wins; raises `Unavailable` otherwise."""
+        if not self._is_proven:
+            require_single_winner(self.store)
+            self._is_proven = True
+
+    @cached_property
+    def repository(self) -> Repository:
+        """The repository, which the first volume makes."""
+        place = Prefixed(self.store, "repository/")
+        try:
+            return Repository.open(place, self._password)
+        except NotFound:
+            with suppress(Conflict):  # another host was quicker
+                return Repository.create(place, self._password)
+            return Repository.open(place, self._password)

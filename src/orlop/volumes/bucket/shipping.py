@@ -1,0 +1,88 @@
+"""A volume's files from this host to its bucket, while they are in use, and from there to this host."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from orlop.errors import Corrupt, Unavailable
+from orlop.snapshots.nodes import Node
+from orlop.snapshots.repository import Repository
+from orlop.snapshots.restore import restore
+from orlop.snapshots.save import About, save
+from orlop.volumes import image
+from orlop.volumes.bucket.catalog import Definition
+from orlop.volumes.bucket.copy import Base, Copy
+from orlop.volumes.comparing import by_blocks
+from orlop.volumes.sources import ShadowSource, Users
+
+VOLUME, EPOCH, HOW = "orlop.bucket=", "orlop.epoch=", "orlop.how="
+_TICK = 0.05
+"""Seconds: more than the clock of a filesystem takes from one time stamp to the next."""
+
+
+def fetch(repository: Repository, definition: Definition, snapshot: str, copy: Copy) -> Base:
+    """Let the copy be what ``snapshot`` is (empty: nothing at all); again after a crash is fine. Raises `Corrupt`."""
+    base = Base(definition.id, snapshot)
+    with image.opened(copy.image) as root:
+        if snapshot:
+            file = repository.snapshot(snapshot)
+            done = restore(repository, file, root / image.DATA, path=(file.paths or [""])[0].strip("/"), delete=True)
+            if done.problems:
+                first = done.problems[0]
+                raise Corrupt(f"volume {definition.name!r}: {os.fsdecode(first.path)!r}: {first.reason}")
+        base = replace(base, complete=True, restored=_now(root))
+    return copy.know(base)
+
+
+def ship(
+    repository: Repository, definition: Definition, copy: Copy, epoch: int, users: Users, publish: Callable[[str], None]
+) -> Base:
+    """Let the volume be what the copy is at this moment; ``publish`` makes a snapshot its head, or raises.
+
+    Whatever is killed: the head is the old snapshot or the new one, and this host knows which two it can be.
+    """
+    base = copy.base
+    if base is None or not base.complete:
+        raise Unavailable(f"volume {definition.name!r} has no files here that could be shipped")
+    source = ShadowSource(copy.image, users, since=base.restored)
+    with source.still() as still:
+        tags = [VOLUME + definition.id, f"{EPOCH}{epoch}", HOW + still.how]
+        saved = save(
+            repository,
+            still.folder,
+            About(definition.name, time.time_ns(), tags=tags),
+            parent=base.snapshot or None,
+            changed=by_blocks(source),
+            unchanged=_as_restored(source) if base.restored else None,
+        )
+    if not saved.is_complete:
+        first = saved.problems[0]
+        raise Corrupt(f"volume {definition.name!r}: {os.fsdecode(first.path)!r} cannot be read: {first.reason}")
+    copy.know(replace(base, pending=saved.snapshot, epoch=epoch))
+    publish(saved.snapshot)
+    new = copy.know(Base(base.id, saved.snapshot, epoch=epoch, complete=True))
+    source.settle()
+    if base.snapshot:
+        repository.forget(base.snapshot)
+    return new
+
+
+def _as_restored(source: ShadowSource) -> Callable[[bytes, os.stat_result, Node], bool | None]:
+    """Files that nobody touched since they were restored are what the snapshot says, whatever their inodes are."""
+
+    def unchanged(path: bytes, status: os.stat_result, node: Node) -> bool | None:
+        return status.st_size == node.size if not source.changed_since(os.fsdecode(path)) else None
+
+    return unchanged
+
+
+def _now(root: Path) -> int:
+    """The time by the clock of the filesystem at ``root``; whatever is changed from now on has a later one."""
+    probe = root / "clock"
+    probe.touch()
+    found = probe.stat().st_ctime_ns
+    probe.unlink()
+    time.sleep(_TICK)
+    return found
