@@ -126,15 +126,17 @@ class _Prune:
         self._entries: dict[str, PackEntry] = {}
         self._index = Index()
         self._files: dict[str, IndexFile] = {}
+        self._seen: set[str] = set()
 
     def run(self, *, dry_run: bool) -> Pruned:
         # The order matters. Who is at work is asked first: a session that has ended by then has its snapshot in the
         # list that follows. Snapshots come before the index: what they need is in the index that is read after them.
         sessions = self._sessions()
-        trees = [snapshot.tree for snapshot in self._repository.snapshots().values()]
+        snapshots = self._repository.snapshots()
+        self._seen = set(snapshots)
         self._files = self._repository.indexes()
         self._repository.use(self._files)
-        needed = usage(self._repository, trees)
+        needed = usage(self._repository, [snapshot.tree for snapshot in snapshots.values()])
         actions = decide(self._states(needed), sessions, self._grace)
         if not dry_run:
             self._do(actions, needed)
@@ -211,12 +213,13 @@ class _Prune:
             marks = [self._entries.get(pack) or PackEntry(pack, []) for pack in sorted(doomed)]
             self._put(IndexFile([], packs_to_delete=marks))
         self._rewrite(before, doomed, named["recover"])
+        self._recover_late(doomed)
         self._sweep(named["sweep"])
         self._write_down_sessions()
 
     def _repack(self, packs: Sequence[str], needed: Usage) -> None:
         for pack in packs:
-            blobs = [blob for blob in index.blobs(self._entries[pack], pack) if self._is_from_here(blob, pack, needed)]
+            blobs = [blob for blob in self._blobs(pack) if self._is_from_here(blob, pack, needed)]
             for part in together((pack, blob) for blob in blobs):
                 sealed = read(self._repository.store, part)
                 for blob in part.blobs:
@@ -238,6 +241,25 @@ class _Prune:
             marks = [p for p in file.packs_to_delete or () if p.id not in recovered and p.id not in live | doomed]
             if len(packs) != len(file.packs or ()) or len(marks) != len(file.packs_to_delete or ()):
                 self._replace(name, IndexFile(packs, packs_to_delete=marks, orlop_sessions=file.orlop_sessions))
+
+    def _recover_late(self, doomed: set[str]) -> None:
+        """Whoever commits from now on sees the marks and keeps what he needs; for those until now it is done here."""
+        snapshots = self._repository.snapshots()
+        late = [snapshot.tree for name, snapshot in snapshots.items() if name not in self._seen]
+        if not late or not doomed:
+            return
+        live = self._repository.reload()
+        needed = usage(self._repository, late)
+        back = [
+            self._entries[pack]
+            for pack in sorted(doomed & self._entries.keys())
+            if any(needed.has(b.kind, b.id) and not live.has(b.kind, b.id) for b in self._blobs(pack))
+        ]
+        if back:
+            self._put(IndexFile(back))
+
+    def _blobs(self, pack: str) -> list[Blob]:
+        return index.blobs(self._entries[pack], pack)
 
     def _sweep(self, packs: set[str]) -> None:
         if not packs:

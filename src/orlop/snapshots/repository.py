@@ -51,7 +51,7 @@ class Repository:
         self.sealing_keys, self._key = keys, key
         self._index: Index | None = None
         self._marked = Index()
-        self.index_files: set[str] = set()
+        self.plain_index_files: set[str] = set()
         self._loading = threading.Lock()
 
     @classmethod
@@ -174,7 +174,8 @@ class Repository:
                 loaded.add(pack.id, index.blobs(pack, name))
             for pack in file.packs_to_delete or ():
                 marked.add(pack.id, index.blobs(pack, name))
-        self._index, self._marked, self.index_files = loaded, marked, set(files)
+        self._index, self._marked = loaded, marked
+        self.plain_index_files = {name for name, file in files.items() if not file.packs_to_delete}
         return loaded
 
     def indexes(self, known: Collection[str] = ()) -> dict[str, IndexFile]:

@@ -51,7 +51,7 @@ class Writer:
         self.lock.__enter__()
         try:
             self._index = self.repository.reload()
-            self._known = self.repository.index_files
+            self._known = self.repository.plain_index_files
         except BaseException:
             self.lock.__exit__()
             raise
@@ -114,7 +114,10 @@ class Writer:
         self.flush()
         self._keep()
         self.lock.check()
-        return self.repository.put("snapshots", msgspec.json.encode(snapshot))[0]
+        name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
+        # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
+        self._keep()
+        return name
 
     def _keep(self) -> None:
         """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more."""
