@@ -26,11 +26,11 @@ Cutting = Literal["content", "blocks"]
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The file in the snapshot before: its size, whether it was cut in blocks, whether it is the same inode."""
+    """The file in the snapshot before: its size, whether it was cut in blocks, whether its inode was written since."""
 
     size: int
     in_blocks: bool
-    same_inode: bool
+    rewritten: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ def policy(size: int, head: bytes, before: Before | None) -> Cutting:
     """How to cut a file of which ``head`` is the beginning."""
     if size <= MIN:
         return "content"
-    # Changed and as long as before: somebody wrote into it, and will again.
-    if before is not None and (before.in_blocks or (before.same_inode and before.size == size)):
+    # Written and as long as before: somebody wrote into it, and will again.
+    if before is not None and (before.in_blocks or (before.rewritten and before.size == size)):
         return "blocks"
     return "blocks" if is_rewritten_in_place(head) else "content"
 

@@ -36,6 +36,15 @@ class Index:
         """Whether the repository has the blob."""
         return self._tables[kind].get(blob) is not None
 
+    def pack_number(self, kind: Kind, blob: bytes) -> int | None:
+        """The number of the pack with the blob, for `pack_name`; None if the repository does not have it."""
+        value = self._tables[kind].get(blob)
+        return None if value is None else int.from_bytes(value[:4], "little")
+
+    def pack_name(self, number: int) -> str:
+        """The pack of that number."""
+        return self._packs[number].hex()
+
     def add(self, pack: str, blobs: Iterable[Blob]) -> None:
         """A pack is there."""
         number = self._number(bytes.fromhex(pack))

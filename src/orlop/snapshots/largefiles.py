@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Self
 
-from orlop.snapshots import changes, chunks, nodes, source
+from orlop.snapshots import changes, chunks, nodes, source, times
 from orlop.snapshots.changes import Changed, Span
 from orlop.snapshots.chunks import BLOCK, Before, Cutting, Zeros
 from orlop.snapshots.nodes import Node
@@ -120,7 +120,9 @@ class LargeFiles:
         before = None
         if node is not None and old is not None:
             in_blocks = any(size == BLOCK for _, size in old[:-1])
-            before = Before(node.size, in_blocks, node.inode == status.st_ino)
+            # Not for another owner or mode: these change the other time.
+            rewritten = node.inode == status.st_ino and times.read(node.mtime) != status.st_mtime_ns
+            before = Before(node.size, in_blocks, rewritten)
         return chunks.policy(status.st_size, os.pread(fd, chunks.HEAD, 0), before)
 
     def _read(self, fd: int, start: int, end: int, cutting: Cutting) -> Iterator[tuple[str, int]]:
@@ -190,10 +192,9 @@ def _chunks(writer: Writer, node: Node | None) -> list[tuple[str, int]] | None:
     """The chunks of a file in the parent, with their sizes; None if one of them is not in the repository."""
     found = []
     for blob in (node.content or ()) if node is not None else ():
-        place = writer.repository.index.find("data", bytes.fromhex(blob))
-        if place is None:
+        if not writer.has("data", bytes.fromhex(blob)):
             return None
-        found.append((blob, place[1].size))
+        found.append((blob, writer.repository.place("data", bytes.fromhex(blob))[1].size))
     return found if node is not None and sum(size for _, size in found) == node.size else None
 
 

@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Callable
 
+from orlop.errors import Corrupt
 from orlop.snapshots import nodes, times
 from orlop.snapshots.nodes import Node
 
@@ -56,5 +57,5 @@ def _times(node: Node) -> tuple[int, int]:
 def _try(refused: list[str], what: str, action: Callable[[], None]) -> None:
     try:
         action()
-    except (OSError, OverflowError, ValueError) as error:
+    except (OSError, OverflowError, ValueError, Corrupt) as error:
         refused.append(f"{what}: {error}")

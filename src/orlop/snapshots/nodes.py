@@ -150,6 +150,12 @@ def name_of(entry: Node) -> bytes:
     return name
 
 
+def makes_sense(entry: Node) -> bool:
+    """Whether its numbers are such as a kernel has."""
+    numbers = (entry.uid, entry.gid, entry.mode, entry.device, entry.size, entry.inode, entry.links, entry.device_id)
+    return all(0 <= number < 1 << 64 for number in numbers)
+
+
 def _go_mode(mode: int) -> int:
     special = ((_SETUID, stat.S_ISUID), (_SETGID, stat.S_ISGID), (_STICKY, stat.S_ISVTX))
     return mode & 0o777 | (sum(flag for flag, bit in special if mode & bit) if mode & 0o7000 else 0)

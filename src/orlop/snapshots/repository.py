@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -50,6 +50,8 @@ class Repository:
         self.seal = Seal(keys)
         self.sealing_keys, self._key = keys, key
         self._index: Index | None = None
+        self._marked = Index()
+        self.plain_index_files: set[str] = set()
         self._loading = threading.Lock()
 
     @classmethod
@@ -158,21 +160,29 @@ class Repository:
     def index(self) -> Index:
         """The blobs of the repository as of its opening, or of the last `reload`."""
         with self._loading:
-            if self._index is None:
-                self._index = self._loaded()
-            return self._index
+            return self._index if self._index is not None else self.reload()
 
     def reload(self) -> Index:
         """Read the index again: others may have saved or pruned."""
-        with self._loading:
-            self._index = self._loaded()
-            return self._index
+        return self.use(self.indexes())
 
-    def indexes(self) -> dict[str, IndexFile]:
-        """All index files by name; those that are replaced meanwhile are seen in one of their forms."""
+    def use(self, files: Mapping[str, IndexFile]) -> Index:
+        """Take these index files, as `indexes` gave them, for the index."""
+        loaded, marked = Index(), Index()
+        for name, file in files.items():
+            for pack in file.packs or ():
+                loaded.add(pack.id, index.blobs(pack, name))
+            for pack in file.packs_to_delete or ():
+                marked.add(pack.id, index.blobs(pack, name))
+        self._index, self._marked = loaded, marked
+        self.plain_index_files = {name for name, file in files.items() if not file.packs_to_delete}
+        return loaded
+
+    def indexes(self, known: Collection[str] = ()) -> dict[str, IndexFile]:
+        """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms."""
         found: dict[str, IndexFile] = {}
         for _ in range(_PATIENCE):
-            names = {info.key.removeprefix("index/") for info in self.listed("index")}
+            names = {info.key.removeprefix("index/") for info in self.listed("index")}.difference(known)
             found = {name: file for name, file in found.items() if name in names}
             try:
                 for name in sorted(names - found.keys()):
@@ -186,9 +196,16 @@ class Repository:
         """Whether a blob is there."""
         return self.index.has(kind, blob)
 
+    def can_read(self, kind: Kind, blob: bytes) -> bool:
+        """Whether a blob is there, if only in a pack that a prune has marked."""
+        return self.index.has(kind, blob) or self._marked.has(kind, blob)
+
     def place(self, kind: Kind, blob: bytes) -> tuple[str, Blob]:
-        """The pack a blob is in, and where; raises `Corrupt` if the repository does not have it."""
-        found = self.index.find(kind, blob) or self.reload().find(kind, blob)
+        """The pack a blob is in, and where; raises `Corrupt` if the repository does not have it.
+
+        A pack that a prune has marked is still there and can be read, though `has` does not know it.
+        """
+        found = self.index.find(kind, blob) or self.reload().find(kind, blob) or self._marked.find(kind, blob)
         if found is None:
             raise Corrupt(f"the repository has no {kind} blob {blob.hex()}; check it")
         return found
@@ -209,13 +226,6 @@ class Repository:
             return b"".join(self.store.read(pack.key, start, end))
 
         return packs.listing(pack.size, part, self.seal, pack.key.rpartition("/")[2])
-
-    def _loaded(self) -> Index:
-        loaded = Index()
-        for name, file in self.indexes().items():
-            for pack in file.packs or ():
-                loaded.add(pack.id, index.blobs(pack, name))
-        return loaded
 
 
 def opened(seal: Seal, sealed: bytes | memoryview, blob: Blob, pack: str) -> bytes:

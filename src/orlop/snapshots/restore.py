@@ -17,6 +17,7 @@ from orlop.errors import Corrupt, NotFound
 from orlop.snapshots import metadata, nodes, ranges, source, target
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.documents import SnapshotFile
+from orlop.snapshots.locks import Lock
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.packs import Blob
 from orlop.snapshots.report import Kind, Problem, Progress
@@ -54,14 +55,16 @@ def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, pat
     and reported.
     """
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
-    trees = TreeReader(repository)
-    node = find(trees, snapshot, path)
-    folder.mkdir(parents=True, exist_ok=True)
-    root = os.open(folder, source.FOLDER)
-    try:
-        return _Restore(repository, trees, root, progress, count, delete=delete).run(node)
-    finally:
-        os.close(root)
+    # The lock: what this snapshot needs stays until we have it, even if somebody forgets the snapshot.
+    with Lock(repository):
+        trees = TreeReader(repository)
+        node = find(trees, snapshot, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        root = os.open(folder, source.FOLDER)
+        try:
+            return _Restore(repository, trees, root, progress, count, delete=delete).run(node)
+        finally:
+            os.close(root)
 
 
 def find(trees: TreeReader, snapshot: SnapshotFile, path: str) -> Node:
@@ -162,6 +165,8 @@ class _Restore:
         try:
             if node.type == "dir":
                 below.append(_Folder(path, node, target.make_folder(fd, name)))
+            elif not nodes.makes_sense(node):
+                self._note(path, "damaged", "its numbers are none that a file can have")
             elif node.type not in nodes.KINDS:
                 self._note(path, "unwritable", f"{node.type!r} is no type of file that can be made here")
             elif name in there and nodes.is_unchanged(node, there[name]):
@@ -172,7 +177,7 @@ class _Restore:
                 if name in there:
                     target.remove(fd, name)
                 self._make(fd, folder.path, path, node)
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:  # the latter two: numbers and targets no kernel takes
             self._note(path, "unwritable", str(error))
 
     def _make(self, fd: int, folder: bytes, path: bytes, node: Node) -> None:

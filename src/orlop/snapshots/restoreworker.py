@@ -89,7 +89,7 @@ class Maker:
             refused = target.whole_file(folder, item.node, content)
         except Corrupt as error:
             return Made(problem="damaged", reason=str(error))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             return Made(problem="unwritable", reason=str(error))
         if refused:
             return Made(len(content), "unwritable", "; ".join(refused))

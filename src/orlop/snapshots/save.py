@@ -114,7 +114,7 @@ class _Save:
                  progress: Callable[[Progress], None] | None, count: int) -> None:  # fmt: skip
         self._writer, self._about, self._root = writer, about, root
         self._progress = progress
-        self._has = writer.repository.index.has
+        self._has = writer.has
         self._trees = TreeReader(writer.repository)
         self._results: queue.SimpleQueue[Done | Large | BaseException] = queue.SimpleQueue()
         start = Start(writer.repository.sealing_keys, writer.compress, root)

@@ -13,6 +13,7 @@ import msgspec
 
 from orlop.snapshots import index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
+from orlop.snapshots.index import Index
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import SIZE, Kind, PackBuilder, pack_key
 from orlop.snapshots.repository import VERSION, Repository
@@ -33,6 +34,9 @@ class Writer:
         self.repository = repository
         self.lock = Lock(repository, prune=prune)
         self.stored_bytes = 0
+        self._index, self._known = Index(), set[str]()
+        self._relied: set[int] = set()
+        self._own: set[str] = set()
         self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
         self._underway: set[tuple[Kind, bytes]] = set()
         self._unindexed: list[PackEntry] = []
@@ -46,7 +50,8 @@ class Writer:
         """Takes the lock, and then the index: what a prune has marked until now does not count as there."""
         self.lock.__enter__()
         try:
-            self.repository.reload()
+            self._index = self.repository.reload()
+            self._known = self.repository.plain_index_files
         except BaseException:
             self.lock.__exit__()
             raise
@@ -57,8 +62,14 @@ class Writer:
         self.lock.__exit__()
 
     def has(self, kind: Kind, blob: bytes) -> bool:
-        """Whether the blob is there, or on its way."""
-        return (kind, blob) in self._underway or self.repository.index.has(kind, blob)
+        """Whether the blob is there, or on its way. Whoever is told that it is may refer to it."""
+        if (kind, blob) in self._underway:
+            return True
+        pack = self._index.pack_number(kind, blob)
+        if pack is None:
+            return False
+        self._relied.add(pack)
+        return True
 
     def add(self, kind: Kind, plain: bytes) -> bytes:
         """Store a blob unless it is there; returns its id."""
@@ -67,13 +78,13 @@ class Writer:
             self.add_sealed(kind, blob, *self.repository.seal.blob(plain, compress=self.compress))
         return blob
 
-    def add_sealed(self, kind: Kind, blob: bytes, content: bytes, uncompressed: int) -> bool:
-        """Store a blob that is sealed already; False if it is there.
+    def add_sealed(self, kind: Kind, blob: bytes, content: bytes, uncompressed: int, *, again: bool = False) -> bool:
+        """Store a blob that is sealed already; False if it is there, unless it is to be stored ``again``.
 
         Waits while enough packs are on their way; raises what went wrong with one of them.
         """
         with self._guard:
-            if self.has(kind, blob):
+            if not again and self.has(kind, blob):
                 return False
             self._underway.add((kind, blob))
             builder = self._builders[kind]
@@ -101,8 +112,24 @@ class Writer:
     def commit(self, snapshot: SnapshotFile) -> str:
         """Make a snapshot of what was added; returns its id. Raises `Busy` if the lock was lost meanwhile."""
         self.flush()
+        self._keep()
         self.lock.check()
-        return self.repository.put("snapshots", msgspec.json.encode(snapshot))[0]
+        name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
+        # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
+        self._keep()
+        return name
+
+    def _keep(self) -> None:
+        """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more."""
+        relied = self._own.union(self._index.pack_name(number) for number in self._relied)
+        marked = [
+            pack
+            for file in self.repository.indexes(self._known).values()
+            for pack in file.packs_to_delete or ()
+            if pack.id in relied
+        ]
+        if marked:
+            self.repository.put("index", msgspec.json.encode(IndexFile(marked)))
 
     def _send(self, kind: Kind) -> None:
         builder, self._builders[kind] = self._builders[kind], PackBuilder(kind)
@@ -120,7 +147,8 @@ class Writer:
             self._room.release()
         with self._guard:
             self.stored_bytes += info.size
-            self.repository.index.add(pack, builder.blobs)
+            self._index.add(pack, builder.blobs)
+            self._own.add(pack)
             self._underway.difference_update((builder.kind, blob.id) for blob in builder.blobs)
             self._unindexed.append(index.entry(pack, builder.blobs))
             self._unindexed_blobs += len(builder.blobs)

@@ -1,0 +1,298 @@
+"""What no snapshot needs goes away, in two phases and without stopping anybody.
+
+First a pack is *marked*: its entry moves to ``packs_to_delete`` of an index file, so that whoever reads the index from
+now on does not count on it. Sessions that read the index before may: they are written down with the mark. The pack is
+*swept* by a later prune, when those sessions have ended, their snapshots do not need it, and some time has passed by
+the store's clock. A pack that is listed as live anywhere is live: a crash between two steps only makes it stay longer.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
+
+from orlop.errors import Corrupt
+from orlop.snapshots import index
+from orlop.snapshots.documents import IndexFile, PackEntry
+from orlop.snapshots.index import Index
+from orlop.snapshots.packs import SIZE, Blob, pack_key
+from orlop.snapshots.ranges import read, together
+from orlop.snapshots.repository import Repository, opened
+from orlop.snapshots.usage import Usage, usage
+from orlop.snapshots.writer import Writer
+
+GRACE: Final = 3600.0
+_HALF: Final = 0.5
+_FEW: Final = 8
+"""So many small packs of a kind are worth one larger."""
+_SMALL: Final = SIZE // 4
+
+Verb = Literal["mark", "repack", "recover", "wait", "sweep"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackState:
+    """A pack as prune sees it: ``size`` bytes, ``content`` of them blobs, ``used`` of these needed and read from here.
+
+    ``state`` is ``live`` (in an index), ``loose`` (in none) or ``marked``; then ``sessions`` are those that may still
+    count on it (None: not written down yet), and ``age`` are the seconds since.
+    """
+
+    name: str
+    kind: str
+    size: int
+    content: int
+    used: int
+    state: Literal["live", "loose", "marked"]
+    sessions: frozenset[str] | None = None
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is to be done with a pack, and why."""
+
+    verb: Verb
+    pack: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was done, or with a dry run would be."""
+
+    actions: Sequence[Action] = field(default_factory=list)
+
+    @property
+    def freed(self) -> int:
+        """Bytes that were deleted."""
+        return sum(action.size for action in self.actions if action.verb == "sweep")
+
+
+def decide(packs: Iterable[PackState], sessions: frozenset[str], grace: float) -> list[Action]:
+    """What to do, from what there is and the ``sessions`` that are at work; changes nothing."""
+    packs = list(packs)
+    return [*(action for pack in packs for action in _decide_one(pack, sessions, grace)), *_gather(packs)]
+
+
+def prune(repository: Repository, *, grace: float = GRACE, dry_run: bool = False) -> Pruned:
+    """Mark what is not needed, and sweep what was marked ``grace`` seconds ago and nobody can need any more.
+
+    Others may save and restore meanwhile. Raises `Busy` for a second prune or beside an exclusive lock, `Corrupt` if
+    the repository is damaged: then nothing is deleted.
+    """
+    with Writer(repository, prune=True) as writer:
+        return _Prune(writer, grace).run(dry_run=dry_run)
+
+
+def _decide_one(pack: PackState, sessions: frozenset[str], grace: float) -> Iterator[Action]:
+    if pack.state == "marked":
+        yield _about_marked(pack, sessions, grace)
+    elif pack.state == "loose":
+        yield Action("mark", pack.name, pack.size, "no index lists it: a save did not end, or has not yet")
+    elif not pack.used:
+        yield Action("mark", pack.name, pack.size, "no snapshot needs anything in it")
+    elif pack.used < _HALF * pack.content:
+        yield Action("repack", pack.name, pack.size, f"{pack.used} bytes of {pack.content} are needed")
+
+
+def _about_marked(pack: PackState, sessions: frozenset[str], grace: float) -> Action:
+    if pack.used:
+        return Action("recover", pack.name, pack.size, "a snapshot that was made meanwhile needs it")
+    if pack.sessions is None:
+        return Action("wait", pack.name, pack.size, "who may count on it is written down now")
+    present = sorted(pack.sessions & sessions)
+    if present:
+        return Action("wait", pack.name, pack.size, f"{len(present)} sessions from before the mark are still at work")
+    if pack.age < grace:
+        return Action("wait", pack.name, pack.size, f"it was marked {pack.age:.0f} seconds ago")
+    return Action("sweep", pack.name, pack.size, "no snapshot and no session needs it")
+
+
+def _gather(packs: Sequence[PackState]) -> Iterator[Action]:
+    """Small packs, as frequent saves make them, become larger ones when there are some."""
+    for kind in ("data", "tree"):
+        small = [p for p in packs if p.kind == kind and p.state == "live" and p.size < _SMALL]
+        small = [pack for pack in small if pack.used >= _HALF * pack.content]
+        for pack in small if len(small) >= _FEW else ():
+            yield Action("repack", pack.name, pack.size, f"one of {len(small)} small packs")
+
+
+class _Prune:
+    def __init__(self, writer: Writer, grace: float) -> None:
+        self._writer, self._repository, self._grace = writer, writer.repository, grace
+        self._entries: dict[str, PackEntry] = {}
+        self._index = Index()
+        self._files: dict[str, IndexFile] = {}
+        self._seen: set[str] = set()
+
+    def run(self, *, dry_run: bool) -> Pruned:
+        # The order matters. Who is at work is asked first: a session that has ended by then has its snapshot in the
+        # list that follows. Snapshots come before the index: what they need is in the index that is read after them.
+        sessions = self._sessions()
+        snapshots = self._repository.snapshots()
+        self._seen = set(snapshots)
+        self._files = self._repository.indexes()
+        self._repository.use(self._files)
+        needed = usage(self._repository, [snapshot.tree for snapshot in snapshots.values()])
+        actions = decide(self._states(needed), sessions, self._grace)
+        if not dry_run:
+            self._do(actions, needed)
+        return Pruned(actions)
+
+    # -- what there is
+
+    def _sessions(self) -> frozenset[str]:
+        return frozenset(held.session for held in self._writer.lock.others())
+
+    def _states(self, needed: Usage) -> Iterator[PackState]:
+        sizes = {info.key.rpartition("/")[2]: info.size for info in self._repository.listed("data")}
+        live = {pack.id: name for name, file in self._files.items() for pack in file.packs or ()}
+        marked = self._marked(live)
+        self._remember()
+        used = self._used(needed, sizes)
+        for pack in live:
+            yield PackState(pack, self._kind(pack), sizes.get(pack, 0), self._content(pack), used.get(pack, 0), "live")
+        for pack, (sessions, age) in marked.items():
+            size, content = sizes.get(pack, 0), self._content(pack)
+            yield PackState(pack, self._kind(pack), size, content, used.get(pack, 0), "marked", sessions, age)
+        for pack in sizes.keys() - live.keys() - marked.keys():
+            yield PackState(pack, "", sizes[pack], 0, 0, "loose")
+
+    def _marked(self, live: Mapping[str, str]) -> dict[str, tuple[frozenset[str] | None, float]]:
+        found: dict[str, tuple[frozenset[str] | None, float]] = {}
+        now = self._writer.lock.now()
+        for name, file in self._files.items():
+            sessions = None if file.orlop_sessions is None else frozenset(file.orlop_sessions)
+            packs = [pack.id for pack in file.packs_to_delete or () if pack.id not in live]
+            age = now - self._repository.store.stat(f"index/{name}").modified if packs else 0.0
+            found.update(dict.fromkeys(packs, (sessions, age)))
+        return found
+
+    def _remember(self) -> None:
+        """Every pack's entry; where a blob is in several, the live ones come first and in a fixed order."""
+        files = sorted(self._files.items())
+        for name, file in files:
+            for pack in sorted(file.packs or (), key=_name):
+                self._entries.setdefault(pack.id, pack)
+                self._index.add(pack.id, index.blobs(pack, name))
+        for name, file in files:
+            for pack in sorted(file.packs_to_delete or (), key=_name):
+                self._entries.setdefault(pack.id, pack)
+                self._index.add(pack.id, index.blobs(pack, name))
+
+    def _used(self, needed: Usage, sizes: Mapping[str, int]) -> dict[str, int]:
+        used: dict[str, int] = {}
+        for kind in ("data", "tree"):
+            for blob in needed.blobs("data" if kind == "data" else "tree"):
+                place = self._index.find("data" if kind == "data" else "tree", blob)
+                if place is None or place[0] not in sizes:
+                    where = "no pack" if place is None else f"pack {place[0]!r}, which is missing"
+                    raise Corrupt(f"{kind} blob {blob.hex()} is needed and in {where}; nothing is pruned, check first")
+                used[place[0]] = used.get(place[0], 0) + place[1].length
+        return used
+
+    def _kind(self, pack: str) -> str:
+        blobs = self._entries[pack].blobs
+        return blobs[0].type if blobs else ""
+
+    def _content(self, pack: str) -> int:
+        return sum(blob.length for blob in self._entries[pack].blobs or ())
+
+    # -- what is done
+
+    def _do(self, actions: Sequence[Action], needed: Usage) -> None:
+        named = {verb: {action.pack for action in actions if action.verb == verb} for verb in _VERBS}
+        self._repack(sorted(named["repack"]), needed)
+        doomed = named["mark"] | named["repack"]
+        before = list(self._files.items())
+        if doomed:
+            # The mark is there before the live entry goes: at no moment is the pack in no index.
+            marks = [self._entries.get(pack) or PackEntry(pack, []) for pack in sorted(doomed)]
+            self._put(IndexFile([], packs_to_delete=marks))
+        self._rewrite(before, doomed, named["recover"])
+        self._recover_late(doomed)
+        self._sweep(named["sweep"])
+        self._write_down_sessions()
+
+    def _repack(self, packs: Sequence[str], needed: Usage) -> None:
+        for pack in packs:
+            blobs = [blob for blob in self._blobs(pack) if self._is_from_here(blob, pack, needed)]
+            for part in together((pack, blob) for blob in blobs):
+                sealed = read(self._repository.store, part)
+                for blob in part.blobs:
+                    # It is looked at before the only other copy goes.
+                    opened(self._repository.seal, sealed[blob.id], blob, pack)
+                    self._writer.add_sealed(blob.kind, blob.id, sealed[blob.id], blob.uncompressed, again=True)
+        self._writer.flush()
+
+    def _is_from_here(self, blob: Blob, pack: str, needed: Usage) -> bool:
+        place = self._index.find(blob.kind, blob.id)
+        return place is not None and place[0] == pack and needed.has(blob.kind, blob.id)
+
+    def _rewrite(self, before: Sequence[tuple[str, IndexFile]], doomed: set[str], recovered: set[str]) -> None:
+        """The live entries without the doomed, and with the recovered."""
+        live = {pack.id for _, file in before for pack in file.packs or ()} - doomed
+        for name, file in before:
+            packs = [pack for pack in file.packs or () if pack.id not in doomed]
+            packs += [pack for pack in file.packs_to_delete or () if pack.id in recovered and pack.id not in live]
+            marks = [p for p in file.packs_to_delete or () if p.id not in recovered and p.id not in live | doomed]
+            if len(packs) != len(file.packs or ()) or len(marks) != len(file.packs_to_delete or ()):
+                self._replace(name, IndexFile(packs, packs_to_delete=marks, orlop_sessions=file.orlop_sessions))
+
+    def _recover_late(self, doomed: set[str]) -> None:
+        """Whoever commits from now on sees the marks and keeps what he needs; for those until now it is done here."""
+        snapshots = self._repository.snapshots()
+        late = [snapshot.tree for name, snapshot in snapshots.items() if name not in self._seen]
+        if not late or not doomed:
+            return
+        live = self._repository.reload()
+        needed = usage(self._repository, late)
+        back = [
+            self._entries[pack]
+            for pack in sorted(doomed & self._entries.keys())
+            if any(needed.has(b.kind, b.id) and not live.has(b.kind, b.id) for b in self._blobs(pack))
+        ]
+        if back:
+            self._put(IndexFile(back))
+
+    def _blobs(self, pack: str) -> list[Blob]:
+        return index.blobs(self._entries[pack], pack)
+
+    def _sweep(self, packs: set[str]) -> None:
+        if not packs:
+            return
+        self._writer.lock.check()
+        for pack in sorted(packs):
+            self._repository.store.delete(pack_key(pack))
+        for name, file in list(self._files.items()):
+            marks = [pack for pack in file.packs_to_delete or () if pack.id not in packs]
+            if len(marks) != len(file.packs_to_delete or ()):
+                self._replace(name, IndexFile(file.packs, packs_to_delete=marks, orlop_sessions=file.orlop_sessions))
+
+    def _write_down_sessions(self) -> None:
+        # Only now, when nobody can read an index without the marks any more.
+        open_marks = [(n, f) for n, f in self._files.items() if f.packs_to_delete and f.orlop_sessions is None]
+        if open_marks:
+            sessions = sorted(self._sessions())
+            for name, file in open_marks:
+                marks = file.packs_to_delete
+                self._replace(name, IndexFile(file.packs, packs_to_delete=marks, orlop_sessions=sessions))
+
+    def _replace(self, name: str, file: IndexFile) -> None:
+        if file.packs or file.packs_to_delete:
+            self._put(file)
+        self._repository.remove("index", name)
+        del self._files[name]
+
+    def _put(self, file: IndexFile) -> None:
+        self._files[self._repository.put("index", msgspec.json.encode(file))[0]] = file
+
+
+_VERBS: Final[tuple[Verb, ...]] = ("mark", "repack", "recover", "wait", "sweep")
+
+
+def _name(pack: PackEntry) -> str:
+    return pack.id
