@@ -71,11 +71,8 @@ class Repository:
         """An existing repository; raises `NotFound` if there is none, `Invalid` for a wrong password."""
         if not _is_there(store, "config"):
             raise NotFound("there is no repository in this place; create one first")
-        name, keys = _opened_key(store, keyfiles.check_password(password))
-        try:
-            plain = Seal(keys).open(b"".join(store.read("config")))
-        except Corrupt as error:
-            raise Corrupt(f"object 'config' is damaged: {error}") from None
+        sealed = b"".join(store.read("config"))
+        name, keys, plain = _opened_key(store, keyfiles.check_password(password), sealed)
         config = documents.decode(plain, Config, "config")
         if config.version not in (1, VERSION):
             raise Invalid(f"the repository has format version {config.version}; this release knows 1 and {VERSION}")
@@ -258,7 +255,11 @@ def _add_key(store: ObjectStore, keys: SealingKeys, password: bytes) -> str:
     return name
 
 
-def _opened_key(store: ObjectStore, password: bytes) -> tuple[str, SealingKeys]:
+def _opened_key(store: ObjectStore, password: bytes, sealed: bytes) -> tuple[str, SealingKeys, bytes]:
+    """The key file that the password opens, its keys, and the config that these open.
+
+    Of two that made the repository at once, one may have left a key file that opens nothing.
+    """
     damaged: list[str] = []
     for info in store.walk("keys/"):
         name = info.key.removeprefix("keys/")
@@ -267,8 +268,11 @@ def _opened_key(store: ObjectStore, password: bytes) -> tuple[str, SealingKeys]:
             damaged.append(info.key)
             continue
         keys = keyfiles.unwrap(content, password, info.key)
-        if keys is not None:
-            return name, keys
+        try:
+            if keys is not None:
+                return name, keys, Seal(keys).open(sealed)
+        except Corrupt:
+            damaged.append("config")
     if damaged:
-        raise Corrupt(f"no key file opens with this password, and {damaged[0]!r} is damaged")
+        raise Corrupt(f"no key file opens with this password, and object {damaged[0]!r} is damaged")
     raise Invalid("wrong password: none of the repository's key files opens with it")

@@ -42,6 +42,13 @@ _AUDIT: Final = 1 / 2000
 """The share of unchanged files that are read again all the same, to find out whether they are."""
 
 
+Same = Callable[[bytes, os.stat_result, Node], bool]
+"""Who knows that a file, which looks different from its node in the parent, has the content that the node says.
+
+Asked with the file's path in the folder and what it looks like.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class About:
     """What a snapshot says of itself: the folder's name in it, when it was (nanoseconds since 1970), tags."""
@@ -70,11 +77,12 @@ class Saved:
 
 
 def save(repository: Repository, folder: Path, about: About, *, parent: str | None = None,
-         changed: Changed | None = None, progress: Callable[[Progress], None] | None = None,
-         processes: int | None = None) -> Saved:  # fmt: skip
+         changed: Changed | None = None, same: Same | None = None,
+         progress: Callable[[Progress], None] | None = None, processes: int | None = None) -> Saved:  # fmt: skip
     """Save ``folder`` as one new snapshot, in which it is called ``about.name``.
 
-    Files that are as the snapshot ``parent`` has them are not read again. ``processes`` is how many read small files
+    Files that are as the snapshot ``parent`` has them are not read again, as the kernel or ``same`` tells; large ones
+    only where they are ``changed``. ``processes`` is how many read small files
     (None: one for each processor, at most eight). Raises `Busy` while somebody holds the repository exclusively.
     """
     if not names.is_safe(os.fsencode(about.name)):
@@ -85,7 +93,7 @@ def save(repository: Repository, folder: Path, about: About, *, parent: str | No
         before, since = _parent_node(repository, parent, about.name)
         root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _Save(writer, root, about, changed, progress, count).run(parent, before, since)
+            return _Save(writer, root, about, changed, same, progress, count).run(parent, before, since)
         finally:
             os.close(root)
 
@@ -110,10 +118,10 @@ _Place = tuple[_Folder, int, bytes, "Node | None"]
 
 
 class _Save:
-    def __init__(self, writer: Writer, root: int, about: About, changed: Changed | None,
+    def __init__(self, writer: Writer, root: int, about: About, changed: Changed | None, same: Same | None,
                  progress: Callable[[Progress], None] | None, count: int) -> None:  # fmt: skip
         self._writer, self._about, self._root = writer, about, root
-        self._progress = progress
+        self._progress, self._same = progress, same
         self._has = writer.has
         self._trees = TreeReader(writer.repository)
         self._results: queue.SimpleQueue[Done | Large | BaseException] = queue.SimpleQueue()
@@ -228,6 +236,9 @@ class _Save:
         elif not regular:
             folder.entries[place] = self._special(folder, fd, name, status)
             return
+        elif old is not None and self._is_same(folder, name, status, old):
+            folder.entries[place] = self._renewed(folder, fd, name, status, old)
+            return
         folder.at_work += 1
         if status.st_size > MIN:
             self._send_large(folder, place, name, old)
@@ -251,6 +262,27 @@ class _Save:
             return False
         has = self._has
         return all(has("data", bytes.fromhex(blob)) for blob in old.content or ())
+
+    def _is_same(self, folder: _Folder, name: bytes, status: os.stat_result, old: Node) -> bool:
+        """Whether somebody knows that the content is the parent's, although the kernel cannot."""
+        if self._same is None or old.type != "file" or old.size != status.st_size:
+            return False
+        has = self._has
+        known = self._same(_join(folder.path, name), status, old)
+        return known and all(has("data", bytes.fromhex(blob)) for blob in old.content or ())
+
+    def _renewed(self, folder: _Folder, fd: int, name: bytes, status: os.stat_result, old: Node) -> Node | bytes:
+        """The parent's content, with all else as it is now."""
+        try:
+            with source.opened(fd, name) as (file, now):
+                entry = source.file_node(file, name, now, old.size)
+        except OSError as error:
+            self._lose(_join(folder.path, name), error)
+            return _GONE
+        entry.content = old.content
+        self._saved.unchanged += 1
+        self._saved.size += old.size
+        return entry
 
     # -- work that is given away
 

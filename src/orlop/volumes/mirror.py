@@ -32,7 +32,7 @@ class Mirror:
     def __init__(self, source: Path, mirror: Path, before: Path, since: int = 0):
         """All three are on one filesystem with reflinks; ``mirror`` and ``before`` are made if they are missing.
 
-        Files that changed after ``since`` (nanoseconds; 0: nobody asks) are remembered in ``touched``.
+        Files and folders that changed after ``since`` (nanoseconds; 0: nobody asks) are remembered in ``touched``.
         """
         self._since = since
         self.touched: set[str] = set()
@@ -83,7 +83,12 @@ class Mirror:
         with suppress(FileNotFoundError):
             self._describe(folder, os.lstat(f"{self._source}/{folder}"))
 
+    def _touch(self, name: str, original: os.stat_result) -> None:
+        if self._since and original.st_ctime_ns > self._since:
+            self.touched.add(name)
+
     def _update_folder(self, name: str, original: os.stat_result) -> None:
+        self._touch(name, original)
         if not stat.S_ISDIR(_mode(f"{self._mirror}/{name}")):
             self._remove(name)
             os.mkdir(f"{self._mirror}/{name}", 0o700)  # noqa: PTH102
@@ -117,8 +122,7 @@ class Mirror:
 
     def _replace(self, name: str, original: os.stat_result, copy: os.stat_result | None) -> None:
         self.changed += 1
-        if self._since and original.st_ctime_ns > self._since:
-            self.touched.add(name)
+        self._touch(name, original)
         told = _told(original)
         new = f"{self._before}/{_TEMPORARY}"
         with suppress(FileNotFoundError):

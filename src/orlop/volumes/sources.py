@@ -75,8 +75,11 @@ class ShadowSource:
             yield Still(self._shadow.folder, "shadow" if at_once else "live")
 
     def changed_since(self, path: str) -> bool:
-        """Whether the file ``path`` changed after ``since``, told while `still` lasts."""
-        return path in self._shadow.touched
+        """Whether the file ``path`` may be another one than it was at ``since``, told while `still` lasts.
+
+        A folder that came from elsewhere has files that did not change.
+        """
+        return any(str(place) in self._shadow.touched for place in (Path(path), *Path(path).parents[:-1]))
 
     def before(self, path: str, inode: int) -> Path | None:
         """See `Source`."""

@@ -20,7 +20,7 @@ DEFAULT_SIZE, DEFAULT_SYNC = "10g", 60
 _LEAST_SYNC = 1
 HELP: Mapping[str, str] = {
     "size": f"most bytes it may hold (default {DEFAULT_SIZE}); only what is used takes room on a host",
-    "sync": f"seconds between shipments while it is in use: what is lost at most if a host dies (default {DEFAULT_SYNC})",
+    "sync": f"seconds between shipments in use: what is lost at most if a host dies (default {DEFAULT_SYNC})",
     "uid": "owner of its root (default 0)",
     "gid": "group of its root (default 0)",
     "mode": "permissions of its root, in octal (default 0755)",

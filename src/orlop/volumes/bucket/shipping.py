@@ -10,7 +10,7 @@ from orlop.errors import Corrupt, Unavailable
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
-from orlop.snapshots.save import About, save
+from orlop.snapshots.save import About, Same, save
 from orlop.volumes import image
 from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.copy import Base, Copy
@@ -55,7 +55,7 @@ def ship(
             About(definition.name, time.time_ns(), tags=tags),
             parent=base.snapshot or None,
             changed=by_blocks(source),
-            unchanged=_as_restored(source) if base.restored else None,
+            same=_as_restored(source) if base.restored else None,
         )
     if not saved.is_complete:
         first = saved.problems[0]
@@ -69,13 +69,14 @@ def ship(
     return new
 
 
-def _as_restored(source: ShadowSource) -> Callable[[bytes, os.stat_result, Node], bool | None]:
+def _as_restored(source: ShadowSource) -> Same:
     """Files that nobody touched since they were restored are what the snapshot says, whatever their inodes are."""
 
-    def unchanged(path: bytes, status: os.stat_result, node: Node) -> bool | None:
-        return status.st_size == node.size if not source.changed_since(os.fsdecode(path)) else None
+    def same(path: bytes, status: os.stat_result, node: Node) -> bool:
+        del status, node
+        return not source.changed_since(os.fsdecode(path))
 
-    return unchanged
+    return same
 
 
 def _now(root: Path) -> int:
