@@ -1,6 +1,8 @@
 """Configuration, and one host's services put together; the only module that names every driver."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from orlop.kernel.programs import Programs
 from orlop.state import Row, State
 from orlop.volumes import azure_account, reconcile, references
 from orlop.volumes.azurefile import AzureFileDriver
+from orlop.volumes.bucket import settings as bucket_settings
+from orlop.volumes.bucket.driver import BucketDriver
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
 from orlop.volumes.ipfs import node as ipfs
@@ -122,6 +126,7 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
         **{name: RemoteDriver(recipe, config.root / "drivers" / name, resolve) for name, recipe in RECIPES.items()},
         "azurefile": AzureFileDriver({name: os.environ.get(name, "") for name in azure_account.SETTINGS}),
         "ipfs": IpfsDriver(config.root / "drivers" / "ipfs", {ipfs.API: os.environ.get(ipfs.API, "")}),
+        "bucket": bucket(config),
         "shared": SharedDriver(os.environ.get(SHARED, ""), config.step),
     }
     foreign = {
@@ -129,6 +134,33 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
         for entry in entry_points(group=DRIVERS)
     }
     return {**foreign, **ours}
+
+
+def bucket(config: Config) -> BucketDriver:
+    """The driver of volumes in buckets."""
+    run = config.run / "bucket"
+    told = {name: os.environ.get(name, "") for name in bucket_settings.SETTINGS}
+    return BucketDriver(
+        config.root / "drivers" / "bucket",
+        run,
+        config.mounts or config.root / "mounts",
+        told,
+        references.resolver(vault(config)),
+        lambda: _keep(config, run),
+        boot=config.boot,
+        step=config.step,
+    )
+
+
+def _keep(config: Config, run: Path) -> None:
+    """Start a keeper, which outlives this process; if there is one, it returns at once."""
+    command = [sys.executable, "-P", "-m", "orlop", "keep", f"--root={config.root}", f"--run={config.run}"]
+    command += [f"--mounts={config.mounts}"] if config.mounts else []
+    command += [f"--key-file={config.key_file}"] if config.key_file else []
+    command += [f"--boot-id={config.boot}"] if config.boot else []
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (run / "keeper.log").open("ab") as log:
+        processes.Child(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
 def default_driver(config: Config) -> str:

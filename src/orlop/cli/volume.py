@@ -176,7 +176,7 @@ def _document(
     service: VolumeService, engines: Engines, labels: Callable[[Row], dict[str, str]], row: Row
 ) -> output.Record:
     attached = service.state.is_attached(row.key)
-    status: dict[str, object] = {"Attached": attached, "InUse": attached and bool(service.users(row))}
+    status = {"Attached": attached, "InUse": attached and bool(service.users(row)), **service.status(row)}
     try:
         status["Size"] = service.usage(row)
     except (OrlopError, OSError) as error:

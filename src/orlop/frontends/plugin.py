@@ -119,6 +119,7 @@ def _status(service: VolumeService, row: Row) -> Reply:
         "Attached": service.state.is_attached(row.key),
         "Holders": {hold.holder.id: hold.count for hold in holds},
         **({"Degraded": trouble} if trouble else {}),
+        **service.status(row),
     }
 
 

@@ -72,6 +72,7 @@ class Daemon:
             for action in reconcile(self._service):
                 _log.info("%s %s: %s", action.verb, action.key, action.why)
             self._service.everywhere.fresh(0)
+            self._service.tend()
         except Exception:  # noqa: BLE001 - the next round may well succeed, and serving must go on
             _log.exception("reconcile")
 

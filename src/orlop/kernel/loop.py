@@ -45,6 +45,17 @@ def refresh(image: Path) -> str | None:
     return device
 
 
+def written(image: Path) -> int:
+    """How many sectors have been written to the device of ``image``; raises `OSError` if it has none."""
+    existing = _existing(image)
+    if existing is None:
+        raise FileNotFoundError(errno.ENOENT, "no loop device", str(image))
+    fd, device = existing
+    os.close(fd)
+    # The seventh number (Documentation/ABI/stable/sysfs-block).
+    return int(Path("/sys/block", Path(device).name, "stat").read_text().split()[6])
+
+
 def _existing(image: Path) -> tuple[int, str] | None:
     # By device and inode: a path may lead elsewhere in another mount namespace, such as that of a plugin that was
     # restarted, and the device would not be found again.

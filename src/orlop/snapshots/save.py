@@ -237,7 +237,7 @@ class _Save:
             folder.entries[place] = self._special(folder, fd, name, status)
             return
         elif old is not None and self._is_same(folder, name, status, old):
-            folder.entries[place] = self._renewed(folder, fd, name, status, old)
+            folder.entries[place] = self._renewed(folder, fd, name, old)
             return
         folder.at_work += 1
         if status.st_size > MIN:
@@ -271,7 +271,7 @@ class _Save:
         known = self._same(_join(folder.path, name), status, old)
         return known and all(has("data", bytes.fromhex(blob)) for blob in old.content or ())
 
-    def _renewed(self, folder: _Folder, fd: int, name: bytes, status: os.stat_result, old: Node) -> Node | bytes:
+    def _renewed(self, folder: _Folder, fd: int, name: bytes, old: Node) -> Node | bytes:
         """The parent's content, with all else as it is now."""
         try:
             with source.opened(fd, name) as (file, now):

@@ -132,3 +132,19 @@ class Listed(Protocol):
         `Unavailable` if the backend does not answer, before or in the middle: what was yielded until then is true,
         and nothing can be said about the rest.
         """
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A driver that has something to say about a volume, which ``inspect`` shows as its status."""
+
+    def status(self, volume: Volume) -> Mapping[str, object]:
+        """What is known on this host; no backend is asked."""
+
+
+@runtime_checkable
+class Tended(Protocol):
+    """A driver of which something has to be seen to, every now and then."""
+
+    def tend(self) -> None:
+        """See to it; called by the daemon, twice a minute or so."""

@@ -145,6 +145,7 @@ class Mirror:
         """Owner, mode, attributes and times of a folder."""
         copy = os.lstat(f"{self._mirror}/{name}")
         if copy.st_atime_ns != _fingerprint(original) or copy.st_mtime_ns != original.st_mtime_ns:
+            self.changed += 1
             _dress(f"{self._source}/{name}", f"{self._mirror}/{name}", original, _told(original))
 
     def _remove(self, name: str) -> None:

@@ -20,7 +20,7 @@ from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
 from orlop.volumes import definitions
 from orlop.volumes.attachments import Attachments
-from orlop.volumes.driver import Measured, Resizable, VolumeDriver
+from orlop.volumes.driver import Measured, Resizable, Telling, Tended, VolumeDriver
 from orlop.volumes.everywhere import Everywhere
 from orlop.volumes.host import FROM, Host, noted, volume
 from orlop.volumes.life import Life
@@ -90,6 +90,17 @@ class VolumeService:
         driver = self.driver(row.driver)
         mountpoint = self.path(row) if self.state.is_attached(row.key) else None
         return driver.usage(volume(row), mountpoint) if isinstance(driver, Measured) else None
+
+    def status(self, row: Row) -> Mapping[str, object]:
+        """What the driver of ``row`` has to say about it; no backend is asked."""
+        driver = self.driver(row.driver)
+        return driver.status(volume(row)) if isinstance(driver, Telling) else {}
+
+    def tend(self) -> None:
+        """See to what drivers have to see to, every now and then."""
+        for driver in self.drivers.values():
+            if isinstance(driver, Tended):
+                driver.tend()
 
     def driver(self, name: str) -> VolumeDriver:
         """The driver ``name``; raises `NotFound` and says which there are."""

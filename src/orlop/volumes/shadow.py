@@ -31,6 +31,7 @@ class Shadow:
         """``root`` holds the volume's files in `image.DATA`; see `Mirror` for ``since``."""
         self._root, self._since = root, since
         self.touched: set[str] = set()
+        self.is_changed = True
         self.folder = root / SHADOW
 
     def take(self, users: Sequence[int]) -> bool:
@@ -61,7 +62,7 @@ class Shadow:
         finally:
             watch.close()
         freeze.sync(self._root)
-        self.touched = mirror.touched
+        self.touched, self.is_changed = mirror.touched, mirror.changed > 0
         return at_once
 
     def before(self, inode: int) -> Path | None:

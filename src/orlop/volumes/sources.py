@@ -74,6 +74,16 @@ class ShadowSource:
             at_once = self._shadow.take(self._users())
             yield Still(self._shadow.folder, "shadow" if at_once else "live")
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything is different from what `still` showed before."""
+        return self._shadow.is_changed
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether anything changed after ``since``."""
+        return bool(self._shadow.touched)
+
     def changed_since(self, path: str) -> bool:
         """Whether the file ``path`` may be another one than it was at ``since``, told while `still` lasts.
 

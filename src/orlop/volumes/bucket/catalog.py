@@ -10,7 +10,7 @@ from orlop.objects.store import ABSENT, ObjectStore
 from orlop.volumes.driver import Volume
 
 _FOLDER = "volumes/"
-_SHARED = ("size", "sync", "uid", "gid", "mode")
+_SHARED = ("size", "sync", "lease", "uid", "gid", "mode")
 """The options that all hosts must agree on; how a host reaches the bucket is its own business."""
 
 

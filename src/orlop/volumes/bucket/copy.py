@@ -35,6 +35,16 @@ class Base:
     clean: bool = False
     restored: int = 0
 
+    def goes_on_from(self, volume: str, snapshot: str) -> bool:
+        """Whether these files have everything that ``snapshot`` of ``volume`` has."""
+        return self.id == volume and self.complete and snapshot in {self.snapshot, self.pending}
+
+    def published(self, snapshot: str) -> "Base":
+        """What is known when ``snapshot`` turns out to be the volume's head, and the files are about to be used."""
+        if snapshot == self.snapshot:
+            return replace(self, clean=False)
+        return Base(self.id, snapshot, epoch=self.epoch, complete=True)
+
 
 class Copy:
     """The files of one volume in ``folder``, which is there."""

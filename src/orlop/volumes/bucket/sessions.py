@@ -8,8 +8,8 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,18 +21,18 @@ class Session:
     """This host's use of a volume.
 
     ``phase``: its files are fetched; it is used, and shipped every now and then; the last shipment is under way; or
-    another host may have it by now, for ``reason``. ``token`` tells this use from all others, ``epoch`` is what the
-    lease was given. ``renewed`` is when the lease was renewed last (seconds of CLOCK_BOOTTIME), ``shipped`` when the
-    files were shipped last (seconds since 1970).
+    another host may have it by now, for ``reason``. ``token`` tells this use from all others; ``epoch`` is what the
+    lease was given, 0 before. ``lost_at`` is when the lease ends unless it is renewed (seconds of CLOCK_BOOTTIME),
+    ``shipped`` when the files were shipped last (seconds since 1970).
     """
 
     key: str
     name: str
     options: Mapping[str, str]
     token: str
-    epoch: int
+    epoch: int = 0
     phase: Phase = "fetching"
-    renewed: float = 0.0
+    lost_at: float = 0.0
     shipped: float = 0.0
     reason: str = ""
 
@@ -46,38 +46,56 @@ class Sessions:
 
     def all(self) -> list[Session]:
         """Every session."""
-        found = (self.get(path.stem) for path in sorted(self.folder.glob("*.json")))
+        found = (self.get(path.name.removesuffix("~.json")) for path in sorted(self.folder.glob("*~.json")))
         return [session for session in found if session is not None]
 
     def get(self, key: str) -> Session | None:
         """The session of the volume whose storage is ``key``; None if it is not used."""
         try:
-            return Session(**json.loads(self._path(key).read_text()))
+            return Session(**json.loads(self._path(key, "json").read_text()))
         except FileNotFoundError:
             return None
 
-    def put(self, session: Session) -> Session:
-        """Remember ``session``."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self._path(session.key).with_suffix(".new")
+    def begin(self, session: Session) -> Session:
+        """Remember a new session."""
+        with self._locked(session.key, "lock"):
+            return self._put(session)
+
+    def change(self, session: Session, **fields: object) -> Session | None:
+        """Change ``fields`` of a session, as it is now; None if it has ended."""
+        with self._locked(session.key, "lock"):
+            now = self.get(session.key)
+            if now is None or now.token != session.token:
+                return None
+            return self._put(replace(now, **fields))  # type: ignore[arg-type]
+
+    def end(self, session: Session) -> None:
+        """It is over; over already is fine."""
+        with self._locked(session.key, "lock"):
+            now = self.get(session.key)
+            if now is not None and now.token == session.token:
+                self._path(session.key, "json").unlink()
+
+    def shipping(self, key: str) -> AbstractContextManager[None]:
+        """Nobody else of this host ships the files of ``key`` meanwhile, or takes them away."""
+        return self._locked(key, "shipping")
+
+    def _put(self, session: Session) -> Session:
+        new = self._path(session.key, "new")
         new.write_text(json.dumps(asdict(session)))
-        new.rename(self._path(session.key))
+        new.rename(self._path(session.key, "json"))
         return session
 
-    def end(self, key: str) -> None:
-        """It is not used any more; not used is fine."""
-        self._path(key).unlink(missing_ok=True)
-
     @contextmanager
-    def alone(self, key: str) -> Iterator[None]:
-        """Nobody else of this host changes the session of ``key``, or ships its files, meanwhile."""
+    def _locked(self, key: str, what: str) -> Iterator[None]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self._path(key).with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path(key, what), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
             os.close(fd)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.json"
+    def _path(self, key: str, kind: str) -> Path:
+        # A volume may be called a.lock.
+        return self.folder / f"{key}~.{kind}"

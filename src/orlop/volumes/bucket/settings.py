@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from orlop.errors import Invalid, Unavailable
+from orlop.volumes.bucket.lease import TTL
 from orlop.volumes.driver import Volume
 from orlop.volumes.image import LEAST
 from orlop.volumes.options import capacity, mode, number
@@ -17,10 +18,11 @@ SECRETS = frozenset({"password", "access_key", "secret_key", "key"})
 SETTINGS = (ADDRESS, PASSWORD, *(_PREFIX + name.upper() for name in STORE))
 """What the daemon, or ``docker plugin set``, can be told once for all volumes."""
 DEFAULT_SIZE, DEFAULT_SYNC = "10g", 60
-_LEAST_SYNC = 1
+_LEAST_SYNC, _LEAST_LEASE = 1, 2
 HELP: Mapping[str, str] = {
     "size": f"most bytes it may hold (default {DEFAULT_SIZE}); only what is used takes room on a host",
     "sync": f"seconds between shipments in use: what is lost at most if a host dies (default {DEFAULT_SYNC})",
+    "lease": f"seconds after which a silent host loses the volume to another (default {TTL:.0f})",
     "uid": "owner of its root (default 0)",
     "gid": "group of its root (default 0)",
     "mode": "permissions of its root, in octal (default 0755)",
@@ -38,7 +40,7 @@ HELP: Mapping[str, str] = {
 
 def check(volume: Volume) -> None:
     """Raises `Invalid` for an option that makes no sense."""
-    number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0), sync(volume)
+    number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0), sync(volume), ttl(volume)
     if size(volume) < LEAST["xfs"]:
         raise Invalid(f"option 'size' is less than the {LEAST['xfs'] >> 20} MiB that its filesystem needs")
     if volume.options.get("backing", "relocatable") != "relocatable":
@@ -62,6 +64,14 @@ def sync(volume: Volume) -> int:
     if seconds < _LEAST_SYNC:
         raise Invalid(f"option 'sync' of volume {volume.name!r} must be at least {_LEAST_SYNC} second")
     return seconds
+
+
+def ttl(volume: Volume) -> float:
+    """Seconds for which a host has the lease without renewing it."""
+    seconds = number(volume, "lease", int(TTL))
+    if seconds < _LEAST_LEASE:
+        raise Invalid(f"option 'lease' of volume {volume.name!r} must be at least {_LEAST_LEASE} seconds")
+    return float(seconds)
 
 
 def place(options: Mapping[str, str], settings: Mapping[str, str]) -> Place:

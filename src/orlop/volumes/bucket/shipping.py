@@ -18,6 +18,8 @@ from orlop.volumes.comparing import by_blocks
 from orlop.volumes.sources import ShadowSource, Users
 
 VOLUME, EPOCH, HOW = "orlop.bucket=", "orlop.epoch=", "orlop.how="
+_UNKNOWN = "?"
+"""The snapshot that is being made, as long as it has no name."""
 _TICK = 0.05
 """Seconds: more than the clock of a filesystem takes from one time stamp to the next."""
 
@@ -46,6 +48,8 @@ def ship(
     base = copy.base
     if base is None or not base.complete:
         raise Unavailable(f"volume {definition.name!r} has no files here that could be shipped")
+    # From here on the shadow may be ahead of what was published.
+    copy.know(replace(base, pending=_UNKNOWN))
     source = ShadowSource(copy.image, users, since=base.restored)
     with source.still() as still:
         tags = [VOLUME + definition.id, f"{EPOCH}{epoch}", HOW + still.how]
@@ -67,6 +71,16 @@ def ship(
     if base.snapshot:
         repository.forget(base.snapshot)
     return new
+
+
+def is_ahead(copy: Copy) -> bool:
+    """Whether a copy that nobody uses has anything that was never published."""
+    base = copy.base
+    if base is None or base.pending:
+        return base is not None
+    source = ShadowSource(copy.image, list, since=base.restored)
+    with source.still():
+        return source.is_touched if base.restored else source.is_changed
 
 
 def _as_restored(source: ShadowSource) -> Same:

@@ -1,0 +1,144 @@
+"""The process that keeps this host's leases, and ships: one for all volumes, beside the daemon and without it.
+
+It lives as long as volumes are used, whoever started it. Renewing, shipping and stopping a writer never wait for each
+other: a store that does not answer keeps one thread, and when the time is over the filesystem refuses its writers.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from orlop.errors import Busy, NotFound, OrlopError
+from orlop.kernel import freeze, loop
+from orlop.volumes import image
+from orlop.volumes.bucket.driver import BucketDriver
+from orlop.volumes.bucket.lease import Fenced, acquire, release, renew
+from orlop.volumes.bucket.sessions import Session
+from orlop.volumes.bucket.settings import sync, ttl
+from orlop.volumes.driver import Volume
+
+_LOOK = 0.25
+"""Seconds between looks at the sessions: how late a writer may be stopped at most, of the margin of 3."""
+_IDLE = 20.0
+_AGAIN = 1.0
+"""Seconds until a store that did not answer is asked again."""
+_log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Keeps the sessions of ``driver``."""
+
+    def __init__(self, driver: BucketDriver):
+        """Nothing happens before `run`."""
+        self._driver, self._sessions, self._clock = driver, driver.sessions, driver.clock
+        self._tended: set[str] = set()
+
+    def run(self) -> None:
+        """Keep them until there have been none for a while; return at once if another keeper does."""
+        with _alone(self._sessions.folder) as alone:
+            idle = self._clock.now()
+            while alone and self._clock.now() - idle < _IDLE:
+                if self._look():
+                    idle = self._clock.now()
+                self._clock.sleep(_LOOK)
+
+    def _look(self) -> bool:
+        """Stop what is over, begin with what is new; whether there is anything to keep."""
+        found = [session for session in self._sessions.all() if session.epoch and session.phase != "lost"]
+        for session in found:
+            if self._clock.now() >= session.lost_at:
+                self._lose(session, "the store did not answer, and the lease could not be renewed in time")
+            elif session.token not in self._tended:
+                self._tended.add(session.token)
+                for work in (self._renew, self._ship):
+                    threading.Thread(target=work, args=(session,), daemon=True, name=session.name).start()
+        return bool(found)
+
+    def _renew(self, session: Session) -> None:
+        backend, lease = self._driver.backend(session.options), None
+        while (now := self._current(session)) is not None:
+            try:
+                if lease is None:
+                    owner = self._driver.owner(session.token)
+                    lease = acquire(backend.store, session.name, owner, self._clock, ttl=self._ttl(session))
+                    if lease.epoch != session.epoch or self._sessions.get(session.key) is None:
+                        release(backend.store, lease, self._clock)
+                        raise Fenced(f"the lease of volume {session.name!r} was over")
+                else:
+                    lease = renew(backend.store, lease, self._clock)
+                self._sessions.change(now, lost_at=lease.lost_at)
+                pause = lease.renew_at - self._clock.now()
+            except (Fenced, Busy) as error:
+                self._lose(session, str(error))
+                return
+            except OrlopError as error:
+                _log.warning("volume %r: %s", session.name, error)
+                pause = _AGAIN
+            self._clock.sleep(max(pause, _LOOK))
+
+    def _ship(self, session: Session) -> None:
+        seconds, written, due = sync(Volume(session.name, "bucket", session.options)), -1, 0.0
+        while (now := self._current(session)) is not None:
+            due = due or self._clock.now() + seconds
+            if now.phase != "using" or self._clock.now() < due:
+                self._clock.sleep(min(_LOOK * 2, seconds))
+                continue
+            try:
+                if (before := self._written(now)) != written:
+                    self._driver.ship(now)
+                    written = before
+                due = 0.0
+            except Fenced as error:
+                self._lose(session, str(error))
+            except (OrlopError, OSError) as error:
+                _log.warning("volume %r is not shipped: %s", session.name, error)
+                due = self._clock.now() + min(seconds, 10)
+
+    def _ttl(self, session: Session) -> float:
+        return ttl(self._driver.backend(session.options).catalog.get(session.name).as_volume())
+
+    def _current(self, session: Session) -> Session | None:
+        """The session as it is now; None if it is over."""
+        now = self._sessions.get(session.key)
+        return now if now is not None and now.token == session.token and now.phase != "lost" else None
+
+    def _written(self, session: Session) -> int:
+        """Grows with everything that is written to the volume."""
+        file = self._driver.copy(session.key).image
+        with suppress(OSError, NotFound):
+            with image.opened(file) as root:
+                freeze.sync(root)
+            return loop.written(file)
+        return -2
+
+    def _lose(self, session: Session, reason: str) -> None:
+        """Another host may write from now on: nobody here does."""
+        if self._sessions.change(session, phase="lost", reason=reason) is None:
+            return
+        _log.error("volume %r is stopped here: %s", session.name, reason)
+        if self._driver.is_mounted(session.key):
+            with image.opened(self._driver.copy(session.key).image) as root:
+                freeze.shut_down(root)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a keeper keeps the sessions in ``folder``."""
+    with _alone(folder) as alone:
+        return not alone
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(folder / "keeper~", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(fd)

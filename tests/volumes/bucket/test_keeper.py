@@ -1,0 +1,153 @@
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.volumes.bucket.test_driver import Host
+
+from orlop.errors import Unavailable
+from orlop.volumes.bucket import heads, lease
+from orlop.volumes.bucket.keeper import Keeper, is_running
+from orlop.volumes.driver import Volume
+
+pytestmark = [
+    pytest.mark.part("D9"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="filesystems need root"),
+]
+TTL = 3
+DATA = Volume("data", "bucket", {"size": "300m", "sync": "1", "lease": str(TTL)})
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    """Makes hosts that share a bucket, with a keeper each."""
+    (tmp_path / "bucket").mkdir()
+    made = []
+
+    def host(name: str) -> Host:
+        host = Host(tmp_path, tmp_path / "bucket", name, volume=DATA)
+        host.driver.clock = lease.Clock()
+        threading.Thread(target=Keeper(host.driver).run, daemon=True).start()
+        made.append(host)
+        return host
+
+    yield host
+    for each in made:
+        for session in each.driver.sessions.all():
+            each.driver.sessions.end(session)
+        each.mounter.unmount(each.mounts / DATA.key)
+
+
+def eventually(check, seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def head(host: Host) -> str:
+    return heads.look(host.driver.backend({}).store, "data").snapshot
+
+
+def unreachable(host: Host) -> None:
+    """The store answers this host no more."""
+
+    class Silent:
+        def __getattr__(self, name):
+            raise Unavailable("the store does not answer")
+
+    host.driver.backend({}).store = Silent()
+
+
+def test_a_lease_is_renewed_and_what_changes_is_shipped_while_it_is_used(hosts):
+    host = hosts("one")
+    host.driver.create(DATA)
+    (host.mount() / "file").write_text("x")
+
+    eventually(lambda: head(host) != "")
+    first = head(host)
+    time.sleep(TTL * 1.5)
+    assert host.session().phase == "using"
+    (host.mounts / "data/file").write_text("y")
+    eventually(lambda: head(host) != first)
+
+    assert is_running(host.driver.sessions.folder)
+
+
+def test_what_does_not_change_is_not_shipped_again(hosts):
+    host = hosts("one")
+    host.driver.create(DATA)
+    (host.mount() / "file").write_text("x")
+    eventually(lambda: head(host) != "")
+    time.sleep(2.5)
+
+    before = head(host)
+    time.sleep(3)
+
+    assert head(host) == before
+
+
+@pytest.mark.feature("P10")
+def test_a_writer_that_cannot_renew_is_stopped_before_another_host_may_write(hosts):
+    one, other = hosts("one"), hosts("other")
+    one.driver.create(DATA)
+    folder = one.mount()
+    with open(folder / "log", "wb", buffering=0) as log:
+        log.write(b"shipped\n")
+        eventually(lambda: head(one) != "")
+        written, stopped = [], threading.Event()
+
+        def write() -> None:
+            while not stopped.is_set():
+                try:
+                    log.write(b"x")
+                    written.append(time.monotonic())
+                except OSError:
+                    return
+                time.sleep(0.01)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        unreachable(one)
+        taken = other.mount()
+        at = time.monotonic()
+        time.sleep(0.5)
+        stopped.set()
+        writer.join()
+
+        assert max(written) < at
+        assert one.session().phase == "lost"
+    assert (taken / "log").read_bytes().startswith(b"shipped")
+    other.unmount()
+
+
+@pytest.mark.feature("P10")
+def test_a_host_that_was_frozen_is_stopped_when_it_wakes(hosts, monkeypatch):
+    one = hosts("one")
+    one.driver.create(DATA)
+    folder = one.mount()
+    (folder / "file").write_text("x")
+    eventually(lambda: head(one) != "")
+    now = one.driver.clock.now
+
+    # It has slept for a minute, and nobody has taken the lease meanwhile: that cannot be known.
+    monkeypatch.setattr(one.driver, "clock", lease.Clock())
+    for session in one.driver.sessions.all():
+        one.driver.sessions.change(session, lost_at=now() - 60)
+
+    eventually(lambda: one.session().phase == "lost")
+    with pytest.raises(OSError, match="Input/output error"):
+        Path(folder / "file").write_text("y")
+
+
+def test_a_second_keeper_ends_at_once(hosts):
+    host = hosts("one")
+    host.driver.create(DATA)
+    host.mount()
+    eventually(lambda: is_running(host.driver.sessions.folder))
+
+    begun = time.monotonic()
+    Keeper(host.driver).run()
+
+    assert time.monotonic() - begun < 1
