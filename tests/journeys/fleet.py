@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shlex import quote
 
 from tests.journeys.lab import Lab
+from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 from tests.journeys.sshd import Sshd
 
 from orlop.testing import images
@@ -17,16 +19,20 @@ from orlop.testing.network import Switch
 
 SERVER = "nas"
 SHARED = "/mnt/shared"
+BUCKET = "volumes"
 _ADDRESS = "10.88.0.{}"
 
 
 class Node(Lab):
     """One machine of the fleet, which mounts the folder ``shared`` of the host when it boots."""
 
-    def __init__(self, machine: Machine, shared: Path) -> None:
+    def __init__(self, machine: Machine, shared: Path, store: Seaweed) -> None:
         super().__init__(machine)
         self.name, self._shared = machine.name, shared
         self._env = {"ORLOP_SHARED": SHARED, "ORLOP_DRIVER": "shared", "ORLOP_HOLD_GRACE": "0"}
+        self._env |= {"ORLOP_BUCKET": f"s3://{BUCKET}/swarm", "ORLOP_BUCKET_PASSWORD": "a password of the swarm"}
+        self._env |= {"ORLOP_BUCKET_ENDPOINT": store.endpoint, "ORLOP_BUCKET_REGION": "us-east-1"}
+        self._env |= {"ORLOP_BUCKET_ACCESS_KEY": ACCESS_KEY, "ORLOP_BUCKET_SECRET_KEY": SECRET_KEY}
 
     def start_up(self) -> None:
         """What a booted machine starts by itself: orlop first, then the engine."""
@@ -47,7 +53,7 @@ class Node(Lab):
 
     def orlop(self, command: str, **how: object) -> subprocess.CompletedProcess[str]:
         """A command of orlop's, as its host's administrator types it."""
-        env = " ".join(f"{name}={value}" for name, value in self._env.items())
+        env = " ".join(f"{name}={quote(value)}" for name, value in self._env.items())
         return self.sh(f"{env} {sys.executable} -m orlop {command} --root {self.root}", **how)
 
     def tasks(self, service: str) -> dict[int, str]:
@@ -71,8 +77,8 @@ class Fleet:
     ``shared`` is a folder of the host that all of them have mounted at `SHARED`: it stands for a network filesystem.
     """
 
-    def __init__(self, switch: Switch, nodes: Sequence[Node], server: Sshd, shared: Path) -> None:
-        self.switch, self.nodes, self.server, self.shared = switch, nodes, server, shared
+    def __init__(self, switch: Switch, nodes: Sequence[Node], server: Sshd, shared: Path, store: Seaweed) -> None:
+        self.switch, self.nodes, self.server, self.shared, self.store = switch, nodes, server, shared, store
         self.manager = nodes[0]
 
     def __getitem__(self, name: str) -> Node:
@@ -154,7 +160,10 @@ def fleet_of_three(folder: Path) -> Iterator[Fleet]:
 
         server = Sshd(machine(SERVER, 9), SERVER, address="0.0.0.0")
         server.start()
-        nodes = [Node(machine(f"n{number}", number), shared) for number in (1, 2, 3)]
+        store = Seaweed(server.machine, _ADDRESS.format(9))
+        store.start()
+        store.make(BUCKET)
+        nodes = [Node(machine(f"n{number}", number), shared, store) for number in (1, 2, 3)]
         image = images.build("busybox")
 
         def start(node: Node) -> None:
@@ -164,7 +173,7 @@ def fleet_of_three(folder: Path) -> Iterator[Fleet]:
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(start, nodes))
         _join(nodes)
-        yield Fleet(switch, nodes, server, shared)
+        yield Fleet(switch, nodes, server, shared, store)
 
 
 def _join(nodes: Sequence[Node]) -> None:

@@ -115,6 +115,33 @@ def test_the_users_of_any_volume_can_be_paused(volumes, writing):
     assert (target / "a").read_bytes() != a
 
 
+PAUSER = """
+import sys, time
+from orlop.kernel import pause
+with pause.paused([int(sys.argv[1])]):
+    print("paused", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_users_go_on_when_the_process_that_paused_them_is_killed(volumes, writing):
+    _, _, target = volumes()
+    pid = writing(target)
+    pauser = subprocess.Popen([sys.executable, "-c", PAUSER, str(pid)], stdout=subprocess.PIPE)
+    with pauser.stdout:
+        pauser.stdout.readline()
+    still = (target / "a").read_bytes()
+    time.sleep(0.1)
+    assert (target / "a").read_bytes() == still
+
+    pauser.kill()
+    pauser.wait()
+
+    end = time.monotonic() + 5
+    while (target / "a").read_bytes() == still:
+        assert time.monotonic() < end
+
+
 @pytest.mark.parametrize(("users", "how"), [([1], "live"), ([], "unused")])
 def test_a_snapshot_says_what_it_had(volumes, users, how):
     _, _, target = volumes()

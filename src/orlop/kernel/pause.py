@@ -5,9 +5,11 @@ Whole groups are frozen, as an engine's ``pause`` does: a container stops and go
 
 import contextlib
 import os
+import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.errors import Unavailable
@@ -15,6 +17,8 @@ from orlop.kernel import mountinfo
 
 _PATIENCE = 2.0
 _NEW, _OLD = "cgroup.freeze", "freezer.state"
+# Waits for a word; the end of the pipe instead of it is the end of the process that froze the groups.
+_GUARD = """echo ready; read -r word || while [ $# -gt 1 ]; do echo "$1" >"$2"; shift 2; done"""
 
 
 @contextmanager
@@ -27,47 +31,71 @@ def paused(pids: Iterable[int]) -> Iterator[None]:
     groups = {group for pid in pids if (group := _group(str(pid)))}
     if ours in groups:
         raise Unavailable("a process that uses it is in the same control group as orlop")
-    with contextlib.ExitStack() as stack:
-        for group in sorted(groups):
-            stack.enter_context(_frozen(_place(group)))
+    switches = [switch for group in sorted(groups) if not (switch := _switch(_place(group))).is_on]
+    if not switches:
         yield
+        return
+    with _guarded(switches):
+        try:
+            for switch in switches:
+                switch.set(switch.on)
+            for switch in switches:
+                switch.wait()
+            yield
+        finally:
+            for switch in switches:
+                switch.set(switch.off)
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """The file that freezes a group, what to write to it and afterwards, and where one sees that it is done."""
+
+    file: Path
+    on: str
+    off: str
+    told: Path
+    done: str
+
+    @property
+    def is_on(self) -> bool:
+        return self.file.read_text().strip() == self.on
+
+    def set(self, value: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # the container has ended
+            self.file.write_text(value)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while self.done not in self.told.read_text():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"control group '{self.told.parent}' does not come to rest")
+            time.sleep(0.0005)
 
 
 @contextmanager
-def _frozen(group: Path) -> Iterator[None]:
-    switch, on, off, (told, done) = _switch(group)
-    if switch.read_text().strip() == on:
-        yield
-        return
-    try:
-        _set(switch, on)
-        _wait(told, done)
-        yield
-    finally:
-        _set(switch, off)
-
-
-def _switch(group: Path) -> tuple[Path, str, str, tuple[Path, str]]:
-    """The file that freezes a group, what to write to it and afterwards, and where one sees that it is done."""
-    new, old = group / _NEW, group / _OLD
-    return (
-        (new, "1", "0", (group / "cgroup.events", "frozen 1"))
-        if new.exists()
-        else (old, "FROZEN", "THAWED", (old, "FROZEN"))
+def _guarded(switches: Sequence[_Switch]) -> Iterator[None]:
+    """If this process is killed meanwhile, another one lets the groups go on."""
+    words = [word for switch in switches for word in (switch.off, str(switch.file))]
+    guard = subprocess.Popen(
+        ["sh", "-c", _GUARD, "sh", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
+    assert guard.stdin is not None and guard.stdout is not None  # noqa: S101, PT018 - pipes were asked for
+    with guard.stdin as told, guard.stdout as ready:
+        ready.readline()
+        try:
+            yield
+        finally:
+            told.write(b"done\n")
+            told.flush()
+            guard.wait()
 
 
-def _wait(told: Path, done: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while done not in told.read_text():
-        if time.monotonic() > deadline:
-            raise Unavailable(f"control group '{told.parent}' does not come to rest")
-        time.sleep(0.0005)
-
-
-def _set(switch: Path, value: str) -> None:
-    with contextlib.suppress(FileNotFoundError):  # the container has ended
-        switch.write_text(value)
+def _switch(group: Path) -> _Switch:
+    new, old = group / _NEW, group / _OLD
+    if new.exists():
+        return _Switch(new, "1", "0", group / "cgroup.events", "frozen 1")
+    return _Switch(old, "FROZEN", "THAWED", old, "FROZEN")
 
 
 def _group(pid: str) -> tuple[str, str] | None:

@@ -5,7 +5,8 @@ again, and removed.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from orlop.errors import InUse
@@ -33,6 +34,27 @@ def move(name: str, pids: Iterable[int]) -> None:
     for hierarchy in _hierarchies():
         for pid in pids:
             (hierarchy / name / _INIT / "cgroup.procs").write_text(str(pid))
+
+
+def freeze(name: str) -> None:
+    """Let everything in the cgroup stand still."""
+    for switch, on, _ in _switches(name, ""):
+        switch.write_text(on)
+
+
+def thaw(name: str) -> None:
+    """Let everything in the cgroup go on: whoever froze a part of it may be dead, and what is frozen cannot die."""
+    for switch, _, off in _switches(name, "**/"):
+        with suppress(OSError):
+            switch.write_text(off)
+
+
+def _switches(name: str, below: str) -> Iterator[tuple[Path, str, str]]:
+    """The files that freeze the cgroup, or all below it too; and what to write to them."""
+    for hierarchy in _hierarchies():
+        for file, on, off in (("freezer.state", "FROZEN", "THAWED"), ("cgroup.freeze", "1", "0")):
+            for switch in (hierarchy / name).glob(below + file):
+                yield switch, on, off
 
 
 def remove(name: str) -> None:
