@@ -233,8 +233,8 @@ def test_one_prune_at_a_time_and_none_beside_an_exclusive_lock(repository: Repos
 
 def test_a_damaged_repository_is_not_pruned(tmp_path: Path, repository: Repository) -> None:
     saved(repository, filled(tmp_path / "source", 1))
-    repository.forget(saved(repository, filled(tmp_path / "source", 2)))
     lost = next(iter(repository.index.blobs("data")))
+    repository.forget(saved(repository, filled(tmp_path / "source", 2)))
     repository.store.delete(pack_key(repository.place("data", lost)[0]))
     before = data(repository)
 

@@ -28,14 +28,14 @@ KINDS: Final = {kind: bits for bits, (kind, _) in _KINDS.items()}
 """The kernel's file type of each type of node."""
 
 
-class Attribute(msgspec.Struct, frozen=True):
+class Attribute(msgspec.Struct, frozen=True, gc=False):
     """An extended attribute; access control lists are two of them."""
 
     name: str
     value: bytes | None
 
 
-class Node(msgspec.Struct, omit_defaults=True):
+class Node(msgspec.Struct, omit_defaults=True, gc=False):
     """One entry of a folder. Use `name_of`, `mode_of` and `target_of` for what JSON has in a form of its own."""
 
     name: str
@@ -138,6 +138,8 @@ def target_of(entry: Node) -> bytes:
 
 def mode_of(entry: Node) -> int:
     """The permissions as chmod(2) takes them."""
+    if not entry.mode & (_SETUID | _SETGID | _STICKY):
+        return entry.mode & 0o777
     special = ((_SETUID, stat.S_ISUID), (_SETGID, stat.S_ISGID), (_STICKY, stat.S_ISVTX))
     return entry.mode & 0o777 | sum(bit for flag, bit in special if entry.mode & flag)
 
@@ -153,7 +155,7 @@ def name_of(entry: Node) -> bytes:
 def makes_sense(entry: Node) -> bool:
     """Whether its numbers are such as a kernel has."""
     numbers = (entry.uid, entry.gid, entry.mode, entry.device, entry.size, entry.inode, entry.links, entry.device_id)
-    return all(0 <= number < 1 << 64 for number in numbers)
+    return min(numbers) >= 0 and max(numbers) < 1 << 64
 
 
 def _go_mode(mode: int) -> int:

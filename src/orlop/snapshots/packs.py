@@ -6,8 +6,9 @@ The list makes an index a matter of speed: it can be made again from the packs a
 import hashlib
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from orlop.errors import Corrupt
 from orlop.snapshots.seal import OVERHEAD, Seal
@@ -23,8 +24,7 @@ _COMPRESSED = struct.Struct("<BII32s")
 _TAIL = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True, gc=False):
     """A blob in a pack: ``id`` is the SHA-256 of its content, ``offset`` and ``length`` say where its sealed form is.
 
     ``uncompressed`` is the length of the content, or 0 for one that was sealed without compression.

@@ -172,16 +172,13 @@ class _Prune:
         return found
 
     def _remember(self) -> None:
-        """Every pack's entry; where a blob is in several, the live ones come first and in a fixed order."""
-        files = sorted(self._files.items())
-        for name, file in files:
-            for pack in sorted(file.packs or (), key=_name):
-                self._entries.setdefault(pack.id, pack)
-                self._index.add(pack.id, index.blobs(pack, name))
-        for name, file in files:
-            for pack in sorted(file.packs_to_delete or (), key=_name):
-                self._entries.setdefault(pack.id, pack)
-                self._index.add(pack.id, index.blobs(pack, name))
+        """Every pack's entry; where a blob is in several, it counts for a live one."""
+        for marked in (False, True):
+            for name, file in sorted(self._files.items()):
+                packs = (file.packs_to_delete if marked else file.packs) or []
+                self._index.load(packs, name)
+                for pack in packs:
+                    self._entries.setdefault(pack.id, pack)
 
     def _used(self, needed: Usage, sizes: Mapping[str, int]) -> dict[str, int]:
         used: dict[str, int] = {}
@@ -292,7 +289,3 @@ class _Prune:
 
 
 _VERBS: Final[tuple[Verb, ...]] = ("mark", "repack", "recover", "wait", "sweep")
-
-
-def _name(pack: PackEntry) -> str:
-    return pack.id

@@ -17,7 +17,7 @@ import msgspec
 
 from orlop.errors import Conflict, Corrupt, Invalid, NotFound
 from orlop.objects.store import ABSENT, ObjectInfo, ObjectStore
-from orlop.snapshots import documents, index, keyfiles, packs
+from orlop.snapshots import documents, keyfiles, packs
 from orlop.snapshots.documents import Config, IndexFile, KeyFile, SnapshotFile
 from orlop.snapshots.index import Index
 from orlop.snapshots.locks import user_name
@@ -170,10 +170,8 @@ class Repository:
         """Take these index files, as `indexes` gave them, for the index."""
         loaded, marked = Index(), Index()
         for name, file in files.items():
-            for pack in file.packs or ():
-                loaded.add(pack.id, index.blobs(pack, name))
-            for pack in file.packs_to_delete or ():
-                marked.add(pack.id, index.blobs(pack, name))
+            loaded.load(file.packs or (), name)
+            marked.load(file.packs_to_delete or (), name)
         self._index, self._marked = loaded, marked
         self.plain_index_files = {name for name, file in files.items() if not file.packs_to_delete}
         return loaded
