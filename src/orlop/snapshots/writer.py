@@ -71,6 +71,11 @@ class Writer:
         self._relied.add(pack)
         return True
 
+    def size(self, kind: Kind, blob: bytes) -> int | None:
+        """Bytes of content of a blob that is there; as with `has`, it may be referred to."""
+        place = self._index.find(kind, blob) if self.has(kind, blob) else None
+        return None if place is None else place[1].size
+
     def add(self, kind: Kind, plain: bytes) -> bytes:
         """Store a blob unless it is there; returns its id."""
         blob = hashlib.sha256(plain).digest()
