@@ -61,7 +61,7 @@ def data(repository: Repository) -> set[str]:
     return {info.key for info in repository.listed("data")}
 
 
-@pytest.mark.feature("S5")
+@pytest.mark.part("S5")
 def test_what_nobody_needs_is_marked_and_swept_by_a_later_prune(
     tmp_path: Path, place: Path, repository: Repository
 ) -> None:
@@ -110,7 +110,7 @@ def test_nothing_is_swept_before_its_time_by_the_clock_of_the_store(tmp_path: Pa
     assert verbs(late.actions).keys() == {"sweep"}
 
 
-@pytest.mark.feature("S5")
+@pytest.mark.part("S5")
 def test_who_was_at_work_when_packs_were_marked_keeps_them(tmp_path: Path, place: Path, repository: Repository) -> None:
     source = filled(tmp_path / "source", 1)
     first = saved(repository, source)
@@ -427,7 +427,7 @@ class Saver:
             parent = name
 
 
-@pytest.mark.feature("S5")
+@pytest.mark.part("S5")
 def test_saves_and_prunes_at_the_same_time_lose_nothing(tmp_path: Path, place: Path, repository: Repository) -> None:
     savers = [Saver(repository.store, tmp_path / f"source {number}", number) for number in range(3)]
     pruner = Repository.open(repository.store, PASSWORD)

@@ -38,7 +38,7 @@ def saved(repository: Repository, *blobs: bytes) -> str:
         return writer.commit(SnapshotFile(WHEN, tree.hex(), ["/data"], "host"))
 
 
-@pytest.mark.feature("S2")
+@pytest.mark.part("S2")
 def test_restic_checks_and_lists_what_was_written(place: Path, repository: Repository) -> None:
     snapshot = saved(repository, b"", b"x", b"y" * 100_000, os.urandom(3 << 20))
 
