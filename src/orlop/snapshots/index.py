@@ -53,22 +53,26 @@ class Index:
             value = _PLACE.pack(number, blob.offset, blob.length, blob.uncompressed)
             self._tables[blob.kind].add(blob.id, value)
 
-    def load(self, packs: Iterable[PackEntry], name: str) -> None:
-        """The packs of the index file ``name``; raises `Corrupt` naming it."""
+    def load(self, files: Iterable[tuple[str, Iterable[PackEntry]]]) -> None:
+        """The packs of index files, which are named; raises `Corrupt` naming one. What was added before stays."""
         records: dict[str, list[bytes]] = {"data": [], "tree": []}
-        for pack in packs:
-            number = self._number(_pack_id(pack, name))
-            for e in pack.blobs or ():
-                try:
-                    place = _PLACE.pack(number, e.offset, e.length, e.uncompressed_length)
-                    record = binascii.unhexlify(e.id) + place
-                    records[e.type].append(record)
-                except (ValueError, KeyError, struct.error):
-                    raise _impossible(pack, name) from None
-                if len(record) != _RECORD:
-                    raise _impossible(pack, name)
+        for name, packs in files:
+            for pack in packs:
+                self._read(pack, name, records)
         self._tables["data"].load(records["data"])
         self._tables["tree"].load(records["tree"])
+
+    def _read(self, pack: PackEntry, name: str, records: dict[str, list[bytes]]) -> None:
+        number = self._number(_pack_id(pack, name))
+        for e in pack.blobs or ():
+            try:
+                place = _PLACE.pack(number, e.offset, e.length, e.uncompressed_length)
+                record = binascii.unhexlify(e.id) + place
+                records[e.type].append(record)
+            except (ValueError, KeyError, struct.error):
+                raise _impossible(pack, name) from None
+            if len(record) != _RECORD:
+                raise _impossible(pack, name)
 
     def blobs(self, kind: Kind) -> Iterator[bytes]:
         """The ids of all blobs of a kind."""

@@ -20,7 +20,7 @@ from orlop.snapshots.chunks import BLOCK, Before, Cutting, Zeros
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.writer import Writer
 
-_BUDGET: Final = 24 << 20
+_BUDGET: Final = 16 << 20
 """Bytes of content between reading and the packs."""
 _AUDIT_SHARE: Final = 1000
 _AUDIT_MOST: Final = 64

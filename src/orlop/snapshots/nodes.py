@@ -115,13 +115,13 @@ def node(name: bytes, status: os.stat_result, attributes: Mapping[str, bytes]) -
 
 def is_unchanged(old: Node, status: os.stat_result) -> bool:
     """Whether the file is as it was: size, modification, change and inode all say so (never one of them alone)."""
-    return (
-        old.inode == status.st_ino
-        and (old.size == status.st_size or old.type != "file")
-        and KINDS.get(old.type) == stat.S_IFMT(status.st_mode)
-        and times.read(old.mtime) == status.st_mtime_ns
-        and times.read(old.ctime) == status.st_ctime_ns
-    )
+    if old.inode != status.st_ino or (old.size != status.st_size and old.type == "file"):
+        return False
+    modified, changed = status.st_mtime_ns, status.st_ctime_ns
+    if KINDS.get(old.type) != stat.S_IFMT(status.st_mode) or times.read(old.ctime) != changed:
+        return False
+    # Most files were changed when they were written, and then one look is enough for both.
+    return modified == changed if old.mtime == old.ctime else times.read(old.mtime) == modified
 
 
 def set_target(entry: Node, target: bytes) -> None:

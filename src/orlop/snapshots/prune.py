@@ -174,11 +174,10 @@ class _Prune:
     def _remember(self) -> None:
         """Every pack's entry; where a blob is in several, it counts for a live one."""
         for marked in (False, True):
-            for name, file in sorted(self._files.items()):
-                packs = (file.packs_to_delete if marked else file.packs) or []
-                self._index.load(packs, name)
-                for pack in packs:
-                    self._entries.setdefault(pack.id, pack)
+            files = [(n, (f.packs_to_delete if marked else f.packs) or []) for n, f in sorted(self._files.items())]
+            self._index.load(files)
+            for pack in (pack for _, packs in files for pack in packs):
+                self._entries.setdefault(pack.id, pack)
 
     def _used(self, needed: Usage, sizes: Mapping[str, int]) -> dict[str, int]:
         used: dict[str, int] = {}

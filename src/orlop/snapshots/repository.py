@@ -170,9 +170,8 @@ class Repository:
     def use(self, files: Mapping[str, IndexFile]) -> Index:
         """Take these index files, as `indexes` gave them, for the index."""
         loaded, marked = Index(), Index()
-        for name, file in files.items():
-            loaded.load(file.packs or (), name)
-            marked.load(file.packs_to_delete or (), name)
+        loaded.load((name, file.packs or ()) for name, file in files.items())
+        marked.load((name, file.packs_to_delete or ()) for name, file in files.items())
         self._index, self._marked = loaded, marked
         self.plain_index_files = {name for name, file in files.items() if not file.packs_to_delete}
         return loaded
