@@ -72,7 +72,7 @@ def stories(memory: Path, count: int, limit: int) -> None:
         files, megabytes = used(place, folder, verb)
 
         assert files == count
-        assert megabytes < limit, verb
+        assert megabytes < limit, (verb, megabytes)
 
 
 @pytest.mark.part("S2", "S3")

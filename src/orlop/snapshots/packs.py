@@ -17,6 +17,8 @@ Kind = Literal["data", "tree"]
 
 SIZE: Final = 16 << 20
 """Bytes at which a pack is full."""
+MOST_BLOBS: Final = 1 << 14
+"""Blobs in a pack at most: of very small files a full pack would take a hundred megabytes while it is made."""
 _NUMBERS: Final = {("data", False): 0, ("tree", False): 1, ("data", True): 2, ("tree", True): 3}
 _NAMES: Final = {number: what for what, number in _NUMBERS.items()}
 _PLAIN = struct.Struct("<BI32s")
@@ -56,6 +58,11 @@ class PackBuilder:
         self.blobs.append(Blob(self.kind, blob, self.size, len(sealed), uncompressed))
         self._parts.append(sealed)
         self.size += len(sealed)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to store it."""
+        return self.size >= SIZE or len(self.blobs) >= MOST_BLOBS
 
     def finish(self, seal: Seal) -> tuple[str, list[bytes]]:
         """The name of the pack (SHA-256 of all of it) and its bytes."""

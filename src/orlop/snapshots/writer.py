@@ -15,7 +15,7 @@ from orlop.snapshots import index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
 from orlop.snapshots.index import Index
 from orlop.snapshots.locks import Lock
-from orlop.snapshots.packs import SIZE, Kind, PackBuilder, pack_key
+from orlop.snapshots.packs import Kind, PackBuilder, pack_key
 from orlop.snapshots.repository import VERSION, Repository
 
 _UPLOADS: Final = 2
@@ -94,7 +94,7 @@ class Writer:
             self._underway.add((kind, blob))
             builder = self._builders[kind]
             builder.add(blob, content, uncompressed)
-            if builder.size >= SIZE:
+            if builder.is_full:
                 self._send(kind)
         return True
 
