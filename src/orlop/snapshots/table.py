@@ -15,6 +15,9 @@ _ID: Final = 32
 _NEW: Final = 1 << 15
 """Entries in the dictionary at most; about 5 MB."""
 
+_LONGEST: Final = 1 << 18
+"""Entries in a run that is made of two: for a moment both are in memory, and the new one twice."""
+
 
 class Table:
     """Ids and fixed-size values. One thread writes; the first value of an id stays until `replace`."""
@@ -70,7 +73,7 @@ class Table:
     def _add_run(self, run: "_Run") -> None:
         # Runs of about one size are put together, so that there are few of them: each is at least twice the next.
         runs = list(self._runs)
-        while runs and len(runs[-1]) < 2 * len(run):
+        while runs and len(runs[-1]) < 2 * len(run) and len(runs[-1]) + len(run) <= _LONGEST:
             run = _merged(runs.pop(), run, self._width)
         self._runs = [*runs, run]
 
