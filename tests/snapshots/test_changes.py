@@ -53,7 +53,7 @@ def test_a_database_is_stored_again_by_its_changed_blocks_alone(repository: Repo
     assert second.stored < 4 * BLOCK
 
 
-@pytest.mark.feature("S3")
+@pytest.mark.part("S3")
 def test_only_what_changed_is_read(tmp_path: Path, repository: Repository, database: Path) -> None:
     first = saved(repository, database)
     ranges = rewritten(database, 3, 77)

@@ -43,7 +43,7 @@ def test_a_sound_repository_has_no_faults(repository: Repository) -> None:
     assert repository.listed("locks") == []
 
 
-@pytest.mark.feature("S5")
+@pytest.mark.part("S5")
 @pytest.mark.parametrize("folder", ["keys", "index", "snapshots", "data"])
 @pytest.mark.parametrize("how", ["damaged", "cut", "empty"])
 def test_a_bad_object_is_named_and_repaired_from_a_copy(

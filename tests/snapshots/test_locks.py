@@ -28,7 +28,7 @@ def foreign(repository: Repository, *, exclusive: bool, host: str = "elsewhere",
     return repository.put("locks", msgspec.json.encode(file))[0]
 
 
-@pytest.mark.feature("S5")
+@pytest.mark.part("S5")
 def test_restic_prune_waits_for_our_lock_and_saving_does_not(tmp_path: Path, repository: Repository) -> None:
     with Lock(repository):
         assert "already locked" in restic(tmp_path, "prune", check=False)

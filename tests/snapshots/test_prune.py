@@ -61,7 +61,7 @@ def data(repository: Repository) -> set[str]:
     return {info.key for info in repository.listed("data")}
 
 
-@pytest.mark.feature("S5")
+@pytest.mark.part("S5")
 def test_what_nobody_needs_is_marked_and_swept_by_a_later_prune(
     tmp_path: Path, place: Path, repository: Repository
 ) -> None:
@@ -110,7 +110,7 @@ def test_nothing_is_swept_before_its_time_by_the_clock_of_the_store(tmp_path: Pa
     assert verbs(late.actions).keys() == {"sweep"}
 
 
-@pytest.mark.feature("S5")
+@pytest.mark.part("S5")
 def test_who_was_at_work_when_packs_were_marked_keeps_them(tmp_path: Path, place: Path, repository: Repository) -> None:
     source = filled(tmp_path / "source", 1)
     first = saved(repository, source)
@@ -233,8 +233,8 @@ def test_one_prune_at_a_time_and_none_beside_an_exclusive_lock(repository: Repos
 
 def test_a_damaged_repository_is_not_pruned(tmp_path: Path, repository: Repository) -> None:
     saved(repository, filled(tmp_path / "source", 1))
-    repository.forget(saved(repository, filled(tmp_path / "source", 2)))
     lost = next(iter(repository.index.blobs("data")))
+    repository.forget(saved(repository, filled(tmp_path / "source", 2)))
     repository.store.delete(pack_key(repository.place("data", lost)[0]))
     before = data(repository)
 
@@ -427,7 +427,7 @@ class Saver:
             parent = name
 
 
-@pytest.mark.feature("S5")
+@pytest.mark.part("S5")
 def test_saves_and_prunes_at_the_same_time_lose_nothing(tmp_path: Path, place: Path, repository: Repository) -> None:
     savers = [Saver(repository.store, tmp_path / f"source {number}", number) for number in range(3)]
     pruner = Repository.open(repository.store, PASSWORD)

@@ -38,7 +38,7 @@ def saved(repository: Repository, *blobs: bytes) -> str:
         return writer.commit(SnapshotFile(WHEN, tree.hex(), ["/data"], "host"))
 
 
-@pytest.mark.feature("S2")
+@pytest.mark.part("S2")
 def test_restic_checks_and_lists_what_was_written(place: Path, repository: Repository) -> None:
     snapshot = saved(repository, b"", b"x", b"y" * 100_000, os.urandom(3 << 20))
 
@@ -61,7 +61,7 @@ def test_what_was_written_is_read_again_by_another_opening(place: Path, reposito
 
 
 @pytest.mark.part("S2")
-@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("version", ["1"])
 def test_a_repository_of_restic_is_opened_and_read(place: Path, tmp_path: Path, version: str) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "file").write_bytes(b"words " * 50_000)

@@ -42,7 +42,7 @@ def back(repository: Repository, snapshot: str, target: Path, **more: object) ->
     return target
 
 
-@pytest.mark.feature("S2", "S3")
+@pytest.mark.part("S2", "S3")
 def test_a_folder_with_everything_in_it_comes_back_equal(tmp_path: Path, place: Path, repository: Repository) -> None:
     source = zoo(tmp_path / "source")
 
@@ -54,7 +54,7 @@ def test_a_folder_with_everything_in_it_comes_back_equal(tmp_path: Path, place: 
     checked(place)
 
 
-@pytest.mark.feature("S2")
+@pytest.mark.part("S2")
 def test_restic_restores_what_was_saved(tmp_path: Path, place: Path, repository: Repository) -> None:
     source = zoo(tmp_path / "source")
     os.unlink(source / "dangling")  # restic 0.14 knows link targets in UTF-8 only
@@ -68,7 +68,7 @@ def test_restic_restores_what_was_saved(tmp_path: Path, place: Path, repository:
     assert _rounded(everything(tmp_path / "target" / "data")) == _rounded(everything(source))
 
 
-@pytest.mark.feature("S3")
+@pytest.mark.part("S3")
 def test_what_restic_saved_is_restored(tmp_path: Path, place: Path) -> None:
     source = zoo(tmp_path / "source")
     os.unlink(source / "dangling")
@@ -112,7 +112,7 @@ def test_restic_mounts_what_was_saved(tmp_path: Path, place: Path, repository: R
         mounted.wait(20)
 
 
-@pytest.mark.feature("S3")
+@pytest.mark.part("S3")
 def test_unchanged_files_are_not_read_again(tmp_path: Path, repository: Repository) -> None:
     source = settled(zoo(tmp_path / "source"))
     first = saved(repository, source)
@@ -174,7 +174,7 @@ def test_many_small_files_and_few_processes(tmp_path: Path, place: Path, reposit
     checked(place)
 
 
-@pytest.mark.feature("S3")
+@pytest.mark.part("S3")
 def test_one_file_or_one_folder_is_restored_alone(tmp_path: Path, repository: Repository) -> None:
     source = zoo(tmp_path / "source")
     done = saved(repository, source)

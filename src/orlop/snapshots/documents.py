@@ -54,7 +54,7 @@ class LockFile(msgspec.Struct, omit_defaults=True):
     orlop_prune: bool = False
 
 
-class BlobEntry(msgspec.Struct, omit_defaults=True):
+class BlobEntry(msgspec.Struct, omit_defaults=True, gc=False):
     """Where in its pack a blob is. ``uncompressed_length`` is 0 for one that is stored as it is."""
 
     id: str
@@ -64,7 +64,7 @@ class BlobEntry(msgspec.Struct, omit_defaults=True):
     uncompressed_length: int = 0
 
 
-class PackEntry(msgspec.Struct):
+class PackEntry(msgspec.Struct, gc=False):
     """A pack and its blobs."""
 
     id: str

@@ -11,6 +11,7 @@ from orlop.snapshots.packs import Blob, Kind
 from orlop.snapshots.table import Table
 
 _PLACE: Final = struct.Struct("<IIII")
+_RECORD: Final = 32 + _PLACE.size
 
 
 class Index:
@@ -52,6 +53,27 @@ class Index:
             value = _PLACE.pack(number, blob.offset, blob.length, blob.uncompressed)
             self._tables[blob.kind].add(blob.id, value)
 
+    def load(self, files: Iterable[tuple[str, Iterable[PackEntry]]]) -> None:
+        """The packs of index files, which are named; raises `Corrupt` naming one. What was added before stays."""
+        records: dict[str, list[bytes]] = {"data": [], "tree": []}
+        for name, packs in files:
+            for pack in packs:
+                self._read(pack, name, records)
+        self._tables["data"].load(records["data"])
+        self._tables["tree"].load(records["tree"])
+
+    def _read(self, pack: PackEntry, name: str, records: dict[str, list[bytes]]) -> None:
+        number = self._number(_pack_id(pack, name))
+        for e in pack.blobs or ():
+            try:
+                place = _PLACE.pack(number, e.offset, e.length, e.uncompressed_length)
+                record = binascii.unhexlify(e.id) + place
+                records[e.type].append(record)
+            except (ValueError, KeyError, struct.error):
+                raise _impossible(pack, name) from None
+            if len(record) != _RECORD:
+                raise _impossible(pack, name)
+
     def blobs(self, kind: Kind) -> Iterator[bytes]:
         """The ids of all blobs of a kind."""
         return (blob for blob, _ in self._tables[kind].items())
@@ -74,12 +96,25 @@ def entry(pack: str, blobs: Iterable[Blob]) -> PackEntry:
 
 def blobs(pack: PackEntry, name: str) -> list[Blob]:
     """The blobs of such a pack; raises `Corrupt` naming the index file ``name``."""
+    _pack_id(pack, name)
     try:
-        if len(binascii.unhexlify(pack.id)) != 32:
-            raise ValueError(pack.id)
         return [_blob(e) for e in pack.blobs or ()]
     except ValueError:
-        raise Corrupt(f"index {name!r} has an impossible entry for pack {pack.id!r}") from None
+        raise _impossible(pack, name) from None
+
+
+def _pack_id(pack: PackEntry, name: str) -> bytes:
+    try:
+        number = binascii.unhexlify(pack.id)
+    except ValueError:
+        raise _impossible(pack, name) from None
+    if len(number) != 32:
+        raise _impossible(pack, name)
+    return number
+
+
+def _impossible(pack: PackEntry, name: str) -> Corrupt:
+    return Corrupt(f"index {name!r} has an impossible entry for pack {pack.id!r}")
 
 
 def _blob(e: BlobEntry) -> Blob:

@@ -20,7 +20,7 @@ from orlop.snapshots.chunks import BLOCK, Before, Cutting, Zeros
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.writer import Writer
 
-_BUDGET: Final = 24 << 20
+_BUDGET: Final = 16 << 20
 """Bytes of content between reading and the packs."""
 _AUDIT_SHARE: Final = 1000
 _AUDIT_MOST: Final = 64
@@ -192,9 +192,10 @@ def _chunks(writer: Writer, node: Node | None) -> list[tuple[str, int]] | None:
     """The chunks of a file in the parent, with their sizes; None if one of them is not in the repository."""
     found = []
     for blob in (node.content or ()) if node is not None else ():
-        if not writer.has("data", bytes.fromhex(blob)):
+        size = writer.size("data", bytes.fromhex(blob))
+        if size is None:
             return None
-        found.append((blob, writer.repository.place("data", bytes.fromhex(blob))[1].size))
+        found.append((blob, size))
     return found if node is not None and sum(size for _, size in found) == node.size else None
 
 

@@ -3,16 +3,33 @@
 import functools
 import os
 from collections.abc import Callable
+from typing import Final
 
 from orlop.errors import Corrupt
 from orlop.snapshots import nodes, times
 from orlop.snapshots.nodes import Node
 
+_REFUSALS: Final = (OSError, OverflowError, ValueError, Corrupt)
+_IS_ROOT: Final = os.geteuid() == 0
+
 
 def put_back(node: Node, file: int) -> list[str]:
     """Give an open file or folder the owner, mode, attributes and times of a node; returns what was refused."""
-    refused: list[str] = []
     # A change of owner takes away set-user-ID and capabilities, so the mode and the attributes come after it.
+    try:
+        _own(node, file)
+        os.fchmod(file, nodes.mode_of(node))
+        for one in node.extended_attributes or ():
+            os.setxattr(file, one.name, one.value or b"")
+        os.utime(file, ns=_times(node))
+    except _REFUSALS:
+        return _one_by_one(node, file)
+    return []
+
+
+def _one_by_one(node: Node, file: int) -> list[str]:
+    """All that can be put back, and what cannot."""
+    refused: list[str] = []
     _try(refused, "owner", lambda: _own(node, file))
     _try(refused, "mode", lambda: os.fchmod(file, nodes.mode_of(node)))
     _attributes(refused, node, file)
@@ -41,7 +58,7 @@ def _own(node: Node, file: int) -> None:
 
 def _may_own() -> bool:
     # As in tar(1): who is not root gets everything as his own.
-    return os.geteuid() == 0
+    return _IS_ROOT
 
 
 def _attributes(refused: list[str], node: Node, file: int | bytes, *, links: bool = True) -> None:
@@ -51,11 +68,12 @@ def _attributes(refused: list[str], node: Node, file: int | bytes, *, links: boo
 
 
 def _times(node: Node) -> tuple[int, int]:
-    return times.read(node.atime or node.mtime), times.read(node.mtime)
+    modified = times.read(node.mtime)
+    return modified if node.atime in ("", node.mtime) else times.read(node.atime), modified
 
 
 def _try(refused: list[str], what: str, action: Callable[[], None]) -> None:
     try:
         action()
-    except (OSError, OverflowError, ValueError, Corrupt) as error:
+    except _REFUSALS as error:
         refused.append(f"{what}: {error}")

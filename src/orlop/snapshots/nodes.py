@@ -28,14 +28,14 @@ KINDS: Final = {kind: bits for bits, (kind, _) in _KINDS.items()}
 """The kernel's file type of each type of node."""
 
 
-class Attribute(msgspec.Struct, frozen=True):
+class Attribute(msgspec.Struct, frozen=True, gc=False):
     """An extended attribute; access control lists are two of them."""
 
     name: str
     value: bytes | None
 
 
-class Node(msgspec.Struct, omit_defaults=True):
+class Node(msgspec.Struct, omit_defaults=True, gc=False):
     """One entry of a folder. Use `name_of`, `mode_of` and `target_of` for what JSON has in a form of its own."""
 
     name: str
@@ -115,13 +115,13 @@ def node(name: bytes, status: os.stat_result, attributes: Mapping[str, bytes]) -
 
 def is_unchanged(old: Node, status: os.stat_result) -> bool:
     """Whether the file is as it was: size, modification, change and inode all say so (never one of them alone)."""
-    return (
-        old.inode == status.st_ino
-        and (old.size == status.st_size or old.type != "file")
-        and KINDS.get(old.type) == stat.S_IFMT(status.st_mode)
-        and times.read(old.mtime) == status.st_mtime_ns
-        and times.read(old.ctime) == status.st_ctime_ns
-    )
+    if old.inode != status.st_ino or (old.size != status.st_size and old.type == "file"):
+        return False
+    modified, changed = status.st_mtime_ns, status.st_ctime_ns
+    if KINDS.get(old.type) != stat.S_IFMT(status.st_mode) or times.read(old.ctime) != changed:
+        return False
+    # Most files were changed when they were written, and then one look is enough for both.
+    return modified == changed if old.mtime == old.ctime else times.read(old.mtime) == modified
 
 
 def set_target(entry: Node, target: bytes) -> None:
@@ -138,6 +138,8 @@ def target_of(entry: Node) -> bytes:
 
 def mode_of(entry: Node) -> int:
     """The permissions as chmod(2) takes them."""
+    if not entry.mode & (_SETUID | _SETGID | _STICKY):
+        return entry.mode & 0o777
     special = ((_SETUID, stat.S_ISUID), (_SETGID, stat.S_ISGID), (_STICKY, stat.S_ISVTX))
     return entry.mode & 0o777 | sum(bit for flag, bit in special if entry.mode & flag)
 
@@ -153,7 +155,7 @@ def name_of(entry: Node) -> bytes:
 def makes_sense(entry: Node) -> bool:
     """Whether its numbers are such as a kernel has."""
     numbers = (entry.uid, entry.gid, entry.mode, entry.device, entry.size, entry.inode, entry.links, entry.device_id)
-    return all(0 <= number < 1 << 64 for number in numbers)
+    return min(numbers) >= 0 and max(numbers) < 1 << 64
 
 
 def _go_mode(mode: int) -> int:

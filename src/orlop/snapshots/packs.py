@@ -6,8 +6,9 @@ The list makes an index a matter of speed: it can be made again from the packs a
 import hashlib
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from orlop.errors import Corrupt
 from orlop.snapshots.seal import OVERHEAD, Seal
@@ -16,6 +17,8 @@ Kind = Literal["data", "tree"]
 
 SIZE: Final = 16 << 20
 """Bytes at which a pack is full."""
+MOST_BLOBS: Final = 1 << 14
+"""Blobs in a pack at most: of very small files a full pack would take a hundred megabytes while it is made."""
 _NUMBERS: Final = {("data", False): 0, ("tree", False): 1, ("data", True): 2, ("tree", True): 3}
 _NAMES: Final = {number: what for what, number in _NUMBERS.items()}
 _PLAIN = struct.Struct("<BI32s")
@@ -23,8 +26,7 @@ _COMPRESSED = struct.Struct("<BII32s")
 _TAIL = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True, gc=False):
     """A blob in a pack: ``id`` is the SHA-256 of its content, ``offset`` and ``length`` say where its sealed form is.
 
     ``uncompressed`` is the length of the content, or 0 for one that was sealed without compression.
@@ -56,6 +58,11 @@ class PackBuilder:
         self.blobs.append(Blob(self.kind, blob, self.size, len(sealed), uncompressed))
         self._parts.append(sealed)
         self.size += len(sealed)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to store it."""
+        return self.size >= SIZE or len(self.blobs) >= MOST_BLOBS
 
     def finish(self, seal: Seal) -> tuple[str, list[bytes]]:
         """The name of the pack (SHA-256 of all of it) and its bytes."""

@@ -16,7 +16,7 @@ from orlop.errors import Corrupt
 from orlop.snapshots import index
 from orlop.snapshots.documents import IndexFile, PackEntry
 from orlop.snapshots.index import Index
-from orlop.snapshots.packs import SIZE, Blob, pack_key
+from orlop.snapshots.packs import MOST_BLOBS, SIZE, Blob, pack_key
 from orlop.snapshots.ranges import read, together
 from orlop.snapshots.repository import Repository, opened
 from orlop.snapshots.usage import Usage, usage
@@ -47,6 +47,7 @@ class PackState:
     state: Literal["live", "loose", "marked"]
     sessions: frozenset[str] | None = None
     age: float = 0.0
+    blobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _gather(packs: Sequence[PackState]) -> Iterator[Action]:
     """Small packs, as frequent saves make them, become larger ones when there are some."""
     for kind in ("data", "tree"):
         small = [p for p in packs if p.kind == kind and p.state == "live" and p.size < _SMALL]
-        small = [pack for pack in small if pack.used >= _HALF * pack.content]
+        small = [pack for pack in small if pack.blobs < MOST_BLOBS // 2 and pack.used >= _HALF * pack.content]
         for pack in small if len(small) >= _FEW else ():
             yield Action("repack", pack.name, pack.size, f"one of {len(small)} small packs")
 
@@ -154,7 +155,15 @@ class _Prune:
         self._remember()
         used = self._used(needed, sizes)
         for pack in live:
-            yield PackState(pack, self._kind(pack), sizes.get(pack, 0), self._content(pack), used.get(pack, 0), "live")
+            yield PackState(
+                pack,
+                self._kind(pack),
+                sizes.get(pack, 0),
+                self._content(pack),
+                used.get(pack, 0),
+                "live",
+                blobs=len(self._entries[pack].blobs or ()),
+            )
         for pack, (sessions, age) in marked.items():
             size, content = sizes.get(pack, 0), self._content(pack)
             yield PackState(pack, self._kind(pack), size, content, used.get(pack, 0), "marked", sessions, age)
@@ -172,16 +181,12 @@ class _Prune:
         return found
 
     def _remember(self) -> None:
-        """Every pack's entry; where a blob is in several, the live ones come first and in a fixed order."""
-        files = sorted(self._files.items())
-        for name, file in files:
-            for pack in sorted(file.packs or (), key=_name):
+        """Every pack's entry; where a blob is in several, it counts for a live one."""
+        for marked in (False, True):
+            files = [(n, (f.packs_to_delete if marked else f.packs) or []) for n, f in sorted(self._files.items())]
+            self._index.load(files)
+            for pack in (pack for _, packs in files for pack in packs):
                 self._entries.setdefault(pack.id, pack)
-                self._index.add(pack.id, index.blobs(pack, name))
-        for name, file in files:
-            for pack in sorted(file.packs_to_delete or (), key=_name):
-                self._entries.setdefault(pack.id, pack)
-                self._index.add(pack.id, index.blobs(pack, name))
 
     def _used(self, needed: Usage, sizes: Mapping[str, int]) -> dict[str, int]:
         used: dict[str, int] = {}
@@ -292,7 +297,3 @@ class _Prune:
 
 
 _VERBS: Final[tuple[Verb, ...]] = ("mark", "repack", "recover", "wait", "sweep")
-
-
-def _name(pack: PackEntry) -> str:
-    return pack.id

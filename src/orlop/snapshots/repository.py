@@ -4,6 +4,7 @@ Written are packs, then indexes, then the snapshot, which is the commit (`orlop.
 way round. So a crash at any moment leaves objects that nothing refers to, and nothing else.
 """
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -17,7 +18,7 @@ import msgspec
 
 from orlop.errors import Conflict, Corrupt, Invalid, NotFound
 from orlop.objects.store import ABSENT, ObjectInfo, ObjectStore
-from orlop.snapshots import documents, index, keyfiles, packs
+from orlop.snapshots import documents, keyfiles, packs
 from orlop.snapshots.documents import Config, IndexFile, KeyFile, SnapshotFile
 from orlop.snapshots.index import Index
 from orlop.snapshots.locks import user_name
@@ -28,7 +29,7 @@ from orlop.snapshots.seal import Seal, SealingKeys
 VERSION: Final = 2
 _COMPRESSED: Final = b"\x02"
 """The first byte of a compressed document; JSON begins with a bracket."""
-_PATIENCE: Final = 5
+_PATIENCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +167,8 @@ class Repository:
     def use(self, files: Mapping[str, IndexFile]) -> Index:
         """Take these index files, as `indexes` gave them, for the index."""
         loaded, marked = Index(), Index()
-        for name, file in files.items():
-            for pack in file.packs or ():
-                loaded.add(pack.id, index.blobs(pack, name))
-            for pack in file.packs_to_delete or ():
-                marked.add(pack.id, index.blobs(pack, name))
+        loaded.load((name, file.packs or ()) for name, file in files.items())
+        marked.load((name, file.packs_to_delete or ()) for name, file in files.items())
         self._index, self._marked = loaded, marked
         self.plain_index_files = {name for name, file in files.items() if not file.packs_to_delete}
         return loaded
@@ -178,16 +176,15 @@ class Repository:
     def indexes(self, known: Collection[str] = ()) -> dict[str, IndexFile]:
         """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms."""
         found: dict[str, IndexFile] = {}
-        for _ in range(_PATIENCE):
+        for attempt in range(_PATIENCE):
             names = {info.key.removeprefix("index/") for info in self.listed("index")}.difference(known)
-            found = {name: file for name, file in found.items() if name in names}
-            try:
-                for name in sorted(names - found.keys()):
+            # A prune that replaces one during a listing may hide it under both its names: the next listing has it.
+            if attempt and names <= found.keys():
+                return {name: found[name] for name in names}
+            for name in sorted(names - found.keys()):
+                with contextlib.suppress(NotFound):
                     found[name] = documents.decode(self.load("index", name), IndexFile, f"index/{name}")
-            except NotFound:
-                continue  # a prune replaced it: the new one is in the next listing
-            return found
-        raise Corrupt("the index is listed with objects that are not there; try again, then check the repository")
+        raise Corrupt("the index changes faster than it can be read, or is listed with objects that are not there")
 
     def has(self, kind: Kind, blob: bytes) -> bool:
         """Whether a blob is there."""

@@ -99,7 +99,7 @@ class _Restore:
         self._own = Maker(repository.seal, root)
         self._large = LargeRestores(repository, root, threads=count)
         self._fetchers = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
-        self._batch: list[tuple[bytes, Item, Blob | None]] = []
+        self._batch: list[tuple[bytes, bytes, Item, Blob | None]] = []
         self._batch_bytes = 0
         self._at_work: dict[int, list[bytes]] = {}
         self._number = 0
@@ -176,18 +176,18 @@ class _Restore:
             else:
                 if name in there:
                     target.remove(fd, name)
-                self._make(fd, folder.path, path, node)
+                self._make(fd, folder.path, name, path, node)
         except (OSError, ValueError, OverflowError) as error:  # the latter two: numbers and targets no kernel takes
             self._note(path, "unwritable", str(error))
 
-    def _make(self, fd: int, folder: bytes, path: bytes, node: Node) -> None:
+    def _make(self, fd: int, folder: bytes, name: bytes, path: bytes, node: Node) -> None:
         first = self._remember(node, path)
         if first is not None:
             self._links.append((path, first))
         elif node.type != "file":
             self._count(path, 0, self._refused(target.special(fd, node)))
         else:
-            self._file(folder, path, node)
+            self._file(folder, name, path, node)
 
     def _remember(self, node: Node, path: bytes) -> bytes | None:
         """The path of the same inode that came before, if any."""
@@ -196,7 +196,7 @@ class _Restore:
         content, first = self._first_links.setdefault((node.device_id, node.inode), (node.content, path))
         return first if first != path and content == node.content else None
 
-    def _file(self, folder: bytes, path: bytes, node: Node) -> None:
+    def _file(self, folder: bytes, name: bytes, path: bytes, node: Node) -> None:
         try:
             places = [self._repository.place("data", _id(blob)) for blob in node.content or ()]
         except Corrupt as error:
@@ -205,13 +205,13 @@ class _Restore:
         if sum(blob.size for _, blob in places) != node.size:
             self._note(path, "damaged", "its content is not as long as the tree says")
         if len(places) > 1 or (places and places[0][1].size > MIN):
-            self._large.submit(path, folder, node, places)
+            self._large.submit(path, folder, name, node, places)
             return
-        item, blob = Item(node), None
+        item, blob = Item(name, node), None
         if places:
             pack, blob = places[0]
-            item = Item(node, pack, blob.id, blob.length, blob.uncompressed)
-        self._batch.append((folder, item, blob))
+            item = Item(name, node, pack, blob.id, blob.length, blob.uncompressed)
+        self._batch.append((folder, path, item, blob))
         self._batch_bytes += blob.length if blob is not None else 0
         if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
             self._send()
@@ -224,12 +224,12 @@ class _Restore:
             return
         self._number += 1
         job = Job(self._number, [], {})
-        for folder, item, _ in batch:
+        for folder, _, item, _ in batch:
             if not job.folders or job.folders[-1][0] != folder:
                 job.folders.append((folder, []))
             job.folders[-1][1].append(item)
-        self._at_work[job.number] = [_path(folder, item) for folder, item, _ in batch]
-        places = [(item.pack, blob) for _, item, blob in batch if blob is not None]
+        self._at_work[job.number] = [path for _, path, _, _ in batch]
+        places = [(item.pack, blob) for _, _, item, blob in batch if blob is not None]
         for part in self._fetchers.map(self._fetch, ranges.together(places)):
             job.blobs.update(part)
         if last and not self._workers.are_started:
@@ -299,11 +299,6 @@ def _parent(root: int, path: bytes) -> Iterator[tuple[int, bytes]]:
     folder, _, name = path.rpartition(b"/")
     with source.beneath(root, folder) as fd:
         yield fd, name
-
-
-def _path(folder: bytes, item: Item) -> bytes:
-    name = nodes.name_of(item.node)
-    return folder + b"/" + name if folder else name
 
 
 def _id(blob: str) -> bytes:

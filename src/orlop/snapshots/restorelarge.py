@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self
 
 from orlop.errors import Corrupt
-from orlop.snapshots import metadata, nodes, ranges, source, target
+from orlop.snapshots import metadata, ranges, source, target
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.packs import Blob
 from orlop.snapshots.report import Problem
@@ -33,11 +33,11 @@ class LargeRestores:
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def submit(self, path: bytes, folder: bytes, node: Node, places: list[Place]) -> None:
+    def submit(self, path: bytes, folder: bytes, name: bytes, node: Node, places: list[Place]) -> None:
         """Make the file; what became of it is told by `finish`."""
         problem = None
         try:
-            refused = self._make(folder, node, places)
+            refused = self._make(folder, name, node, places)
             if refused:
                 problem = Problem(path, "unwritable", "; ".join(refused))
         except Corrupt as error:
@@ -50,9 +50,9 @@ class LargeRestores:
         """Every file, its size, and what was wrong with it."""
         yield from self._done
 
-    def _make(self, folder: bytes, node: Node, places: list[Place]) -> list[str]:
+    def _make(self, folder: bytes, name: bytes, node: Node, places: list[Place]) -> list[str]:
         size = sum(blob.size for _, blob in places)
-        with source.beneath(self._root, folder) as there, target.new_file(there, nodes.name_of(node), size) as fd:
+        with source.beneath(self._root, folder) as there, target.NewFile(there, name, size) as fd:
             parts = [self._start(fd, start, run) for start, run in _runs(places)]
             errors = [error for part in parts if (error := part.exception()) is not None]
             if errors:

@@ -21,9 +21,10 @@ class Start(msgspec.Struct, array_like=True):
     root: int
 
 
-class Item(msgspec.Struct, array_like=True):
-    """A file to be made: its node, and where its only blob is (none for an empty file)."""
+class Item(msgspec.Struct, array_like=True, gc=False):
+    """A file to be made: its name and node, and where its only blob is (none for an empty file)."""
 
+    name: bytes
     node: Node
     pack: str = ""
     blob: bytes = b""
@@ -39,7 +40,7 @@ class Job(msgspec.Struct, array_like=True):
     blobs: dict[bytes, bytes]
 
 
-class Made(msgspec.Struct, array_like=True):
+class Made(msgspec.Struct, array_like=True, gc=False):
     """What became of a file: its size, or the kind of problem and the reason."""
 
     size: int = 0
@@ -86,7 +87,7 @@ class Maker:
     def _file(self, folder: int, item: Item, blobs: dict[bytes, bytes]) -> Made:
         try:
             content = self._content(item, blobs)
-            refused = target.whole_file(folder, item.node, content)
+            refused = target.whole_file(folder, item.name, item.node, content)
         except Corrupt as error:
             return Made(problem="damaged", reason=str(error))
         except (OSError, ValueError) as error:

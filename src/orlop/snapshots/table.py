@@ -5,6 +5,8 @@ A Python dictionary would take about 300. The newest entries are in a dictionary
 """
 
 import bisect
+import itertools
+import struct
 from array import array
 from collections.abc import Iterator
 from typing import Final
@@ -12,6 +14,9 @@ from typing import Final
 _ID: Final = 32
 _NEW: Final = 1 << 15
 """Entries in the dictionary at most; about 5 MB."""
+
+_LONGEST: Final = 1 << 18
+"""Entries in a run that is made of two: for a moment both are in memory, and the new one twice."""
 
 
 class Table:
@@ -45,6 +50,13 @@ class Table:
             self._sort_in()
         return True
 
+    def load(self, records: list[bytes]) -> None:
+        """Many at once, each an id and its value in one; of an id that comes twice, one value is taken."""
+        records.sort()
+        kept = [record for record, before in zip(records, [b"", *records], strict=False) if record[:32] != before[:32]]
+        run = _Run(b"".join(r[:_ID] for r in kept), b"".join(r[_ID:] for r in kept), self._width)
+        self._add_run(run)
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every id with its value, in no order."""
         yield from list(self._new.items())
@@ -52,68 +64,72 @@ class Table:
             yield from run.items()
 
     def _sort_in(self) -> None:
-        # Runs of about one size are put together, so that there are few of them: each is at least twice the next.
         items = sorted(self._new.items())
         run = _Run(b"".join(key for key, _ in items), b"".join(value for _, value in items), self._width)
-        runs = list(self._runs)
-        while runs and len(runs[-1]) < 2 * len(run):
-            run = _merged(runs.pop(), run, self._width)
+        self._add_run(run)
         # In this order: whoever reads at the same time finds every entry in one of them.
-        self._runs = [*runs, run]
         self._new = {}
+
+    def _add_run(self, run: "_Run") -> None:
+        # Runs of about one size are put together, so that there are few of them: each is at least twice the next.
+        runs = list(self._runs)
+        while runs and len(runs[-1]) < 2 * len(run) and len(runs[-1]) + len(run) <= _LONGEST:
+            run = _merged(runs.pop(), run, self._width)
+        self._runs = [*runs, run]
 
 
 class _Run:
     """Sorted ids, their values, and where the ids with the same first bits begin."""
 
     def __init__(self, ids: bytes, values: bytes, width: int) -> None:
-        self._ids, self._values, self._width = ids, values, width
+        self.ids, self.values, self._width = ids, values, width
         # About eight ids share a bucket: one look into the directory, one search in 256 bytes.
         self._bits = max(1, min(24, (len(self) // 8).bit_length()))
         self._starts = self._directory()
 
     def __len__(self) -> int:
-        return len(self._ids) // _ID
+        return len(self.ids) // _ID
 
     def get(self, blob: bytes) -> bytes | None:
         bucket = int.from_bytes(blob[:4], "big") >> (32 - self._bits)
         end, at = self._starts[bucket + 1] * _ID, self._starts[bucket] * _ID
-        while (at := self._ids.find(blob, at, end)) >= 0:
+        while (at := self.ids.find(blob, at, end)) >= 0:
             number, odd = divmod(at, _ID)
             if not odd:
-                return self._values[number * self._width : (number + 1) * self._width]
+                return self.values[number * self._width : (number + 1) * self._width]
             at += 1
         return None
+
+    def place(self, blob: bytes, start: int) -> int:
+        """How many ids are smaller; ``start`` of them are known to be."""
+        bucket = int.from_bytes(blob[:4], "big") >> (32 - self._bits)
+        first, end = max(start, self._starts[bucket]), self._starts[bucket + 1]
+        return bisect.bisect_left(range(end), blob, lo=first, key=lambda n: self.ids[n * _ID : (n + 1) * _ID])
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         width = self._width
         for number in range(len(self)):
-            yield self._ids[number * _ID : (number + 1) * _ID], self._values[number * width : (number + 1) * width]
+            yield self.ids[number * _ID : (number + 1) * _ID], self.values[number * width : (number + 1) * width]
 
     def _directory(self) -> "array[int]":
-        starts, shift, number = array("I"), 32 - self._bits, 0
-        ids = self._ids
-        for bucket in range(1 << self._bits):
-            starts.append(number)
-            number = self._first_beyond(bucket, number, shift, ids)
-        starts.append(len(self))
-        return starts
-
-    def _first_beyond(self, bucket: int, number: int, shift: int, ids: bytes) -> int:
-        while number < len(self) and int.from_bytes(ids[number * _ID : number * _ID + 4], "big") >> shift == bucket:
-            number += 1
-        return number
+        shift = 32 - self._bits
+        counts = array("I", bytes(4 * ((1 << self._bits) + 1)))
+        for (first,) in struct.iter_unpack(">I28x", self.ids):
+            counts[(first >> shift) + 1] += 1
+        return array("I", itertools.accumulate(counts))
 
 
-def _merged(left: _Run, right: _Run, width: int) -> _Run:
-    """Both runs as one, by cutting the longer at the places of the shorter's ids."""
-    ids, values = bytearray(), bytearray()
-    done = 0
-    for blob, value in right.items():
-        place = bisect.bisect_left(range(len(left)), blob, lo=done, key=lambda n: left._ids[n * _ID : (n + 1) * _ID])
-        ids += left._ids[done * _ID : place * _ID] + blob
-        values += left._values[done * width : place * width] + value
+def _merged(older: _Run, newer: _Run, width: int) -> _Run:
+    """Both runs as one, by cutting the older at the places of the newer's ids; the older's values stay."""
+    old, ids, values, done = older.ids, bytearray(), bytearray(), 0
+    for blob, value in newer.items():
+        place = older.place(blob, done)
+        ids += old[done * _ID : place * _ID]
+        values += older.values[done * width : place * width]
         done = place
-    ids += left._ids[done * _ID :]
-    values += left._values[done * width :]
+        if old[place * _ID : place * _ID + _ID] != blob:
+            ids += blob
+            values += value
+    ids += old[done * _ID :]
+    values += older.values[done * width :]
     return _Run(bytes(ids), bytes(values), width)

@@ -1,9 +1,7 @@
 """The folder into which is restored: written without ever leaving it, whatever the names and links in it say."""
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterator
 from typing import Final
 
 from orlop.snapshots import metadata, nodes, source
@@ -14,18 +12,24 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 _ZEROS: Final = bytes(BLOCK)
 
 
-@contextlib.contextmanager
-def new_file(folder: int, name: bytes, size: int) -> Iterator[int]:
-    """A new file of ``size`` zeros, open for writing; gone again if the content does not come to an end."""
-    fd = os.open(name, _NEW, 0o600, dir_fd=folder)
-    try:
-        os.ftruncate(fd, size)
-        yield fd
-    except BaseException:
-        os.unlink(name, dir_fd=folder)
-        raise
-    finally:
-        os.close(fd)
+class NewFile:
+    """A new file of ``size`` zeros, open for writing; a context. Gone again if the content does not come to an end."""
+
+    __slots__ = ("_fd", "_folder", "_name", "_size")
+
+    def __init__(self, folder: int, name: bytes, size: int) -> None:
+        self._folder, self._name, self._size, self._fd = folder, name, size, -1
+
+    def __enter__(self) -> int:
+        self._fd = os.open(self._name, _NEW, 0o600, dir_fd=self._folder)
+        if self._size:
+            os.ftruncate(self._fd, self._size)
+        return self._fd
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        os.close(self._fd)
+        if kind is not None:
+            os.unlink(self._name, dir_fd=self._folder)
 
 
 def fill(fd: int, content: bytes, place: int) -> None:
@@ -41,10 +45,14 @@ def fill(fd: int, content: bytes, place: int) -> None:
     _write(fd, view[start:end], place + start)
 
 
-def whole_file(folder: int, node: Node, content: bytes) -> list[str]:
+def whole_file(folder: int, name: bytes, node: Node, content: bytes) -> list[str]:
     """A file with all its content; returns what of it was refused."""
-    with new_file(folder, nodes.name_of(node), len(content)) as fd:
-        fill(fd, content, 0)
+    sparse = len(content) >= BLOCK
+    with NewFile(folder, name, len(content) if sparse else 0) as fd:
+        if sparse:
+            fill(fd, content, 0)
+        else:
+            os.write(fd, content)
         return metadata.put_back(node, fd)
 
 

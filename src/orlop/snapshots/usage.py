@@ -13,7 +13,7 @@ from orlop.snapshots.treereader import TreeReader
 _YES = b"\1"
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     content: list[str] | None = None
     subtree: str | None = None
 

@@ -32,7 +32,7 @@ class Job(msgspec.Struct, array_like=True):
     folders: list[tuple[bytes, list[bytes]]]
 
 
-class Read(msgspec.Struct, array_like=True):
+class Read(msgspec.Struct, array_like=True, gc=False):
     """What became of a file: a node and a sealed blob, or what was wrong (an errno, 0 for one that has grown)."""
 
     node: bytes = b""

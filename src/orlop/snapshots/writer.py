@@ -15,7 +15,7 @@ from orlop.snapshots import index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
 from orlop.snapshots.index import Index
 from orlop.snapshots.locks import Lock
-from orlop.snapshots.packs import SIZE, Kind, PackBuilder, pack_key
+from orlop.snapshots.packs import Kind, PackBuilder, pack_key
 from orlop.snapshots.repository import VERSION, Repository
 
 _UPLOADS: Final = 2
@@ -71,6 +71,11 @@ class Writer:
         self._relied.add(pack)
         return True
 
+    def size(self, kind: Kind, blob: bytes) -> int | None:
+        """Bytes of content of a blob that is there; as with `has`, it may be referred to."""
+        place = self._index.find(kind, blob) if self.has(kind, blob) else None
+        return None if place is None else place[1].size
+
     def add(self, kind: Kind, plain: bytes) -> bytes:
         """Store a blob unless it is there; returns its id."""
         blob = hashlib.sha256(plain).digest()
@@ -89,7 +94,7 @@ class Writer:
             self._underway.add((kind, blob))
             builder = self._builders[kind]
             builder.add(blob, content, uncompressed)
-            if builder.size >= SIZE:
+            if builder.is_full:
                 self._send(kind)
         return True
 
