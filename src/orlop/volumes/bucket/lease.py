@@ -162,7 +162,10 @@ def renew(store: ObjectStore, lease: Lease, clock: Clock) -> Lease:
 
 
 def release(store: ObjectStore, lease: Lease, clock: Clock) -> None:
-    """Let others have it at once; another's already is fine. The epoch stays, for the next one to exceed it."""
+    """Let others have it at once; another's already is fine. The epoch stays, for the next one to exceed it.
+
+    Who releases has stopped writing before, and does not go on if the outcome is open (`Unavailable`).
+    """
     try:
         for _ in range(_ATTEMPTS):
             record = replace(lease.record, owner=None, renewed=lease.record.renewed + 1)
