@@ -103,3 +103,21 @@ def test_rclone_mounts_what_its_configuration_names(lab: Lab, store: Seaweed, op
     python = f"{sys.executable} -m orlop"
     assert SECRET_KEY not in lab.out(f"{python} volume inspect r1 --root {lab.root}; cat {lab.log}")
     assert not lab.out("pgrep rclone || true")
+
+
+@pytest.mark.part("D6")
+def test_what_does_not_fit_on_rclones_remote_goes_there_when_there_is_room(lab: Lab) -> None:
+    lab.sh("mkdir -p /run/small && mount -t tmpfs -o size=4m none /run/small")
+    lab.sh("dd if=/dev/zero of=/run/small/x bs=1M count=3")
+    lab.inside("/run/alias.conf").write_text("[there]\ntype = alias\nremote = /run/small\n")
+    lab.sh("docker volume create -d orlop -o driver=rclone -o remote=there: -o config=file:/run/alias.conf r1")
+    write = "echo kept >/r/kept; dd if=/dev/zero of=/r/big bs=1M count=2; sleep 1000"
+
+    lab.sh(f"docker run -d --name c1 -v r1:/r ubuntu sh -c '{write}'")
+    lab.eventually(lambda: lab.out("cat /run/small/kept || true") == "kept")
+    lab.eventually(lambda: lab.out("grep -rl 'too big for remaining disk space' /run/orlop || true"))
+    lab.sh("docker run --rm -v r1:/r ubuntu cat /r/kept")
+    lab.sh("rm /run/small/x")
+
+    lab.eventually(lambda: lab.out("stat -c %s /run/small/big || true") == str(2 << 20))
+    lab.sh("docker rm -f c1 && docker volume rm r1 && umount /run/small")

@@ -142,3 +142,23 @@ def test_a_frozen_server_holds_up_its_own_volume_only(lab: Lab, sshd: Sshd, volu
         os.kill(program, signal.SIGCONT)
     lab.sh("docker exec c1 touch /app/goes-on")
     assert (sshd.inside / "goes-on").exists()
+
+
+def test_a_full_server_is_an_error_in_the_container_and_with_room_again_all_goes_on(lab: Lab, sshd: Sshd) -> None:
+    lab.sh("mkdir /home/test/small && mount -t tmpfs -o size=4m,uid=$(id -u test) none /home/test/small")
+    lab.sh(
+        f"docker volume create -d orlop -o driver=sshfs -o sshcmd=test@node2:/home/test/small -o key=file:{sshd.key} v1"
+    )
+    lab.sh("docker run -d --name c1 -v v1:/app ubuntu sh -c 'echo kept >/app/kept; sleep 1000'")
+    lab.eventually((sshd.inside / "small/kept").exists)
+
+    said = lab.refused("docker exec c1 dd if=/dev/zero of=/app/big bs=64k count=200 conv=fsync")
+    lab.sh("docker run --rm -v v1:/app ubuntu cat /app/kept")
+    left = lab.out("docker exec c1 stat -fc %a /app")
+    lab.sh("docker exec c1 sh -c 'rm /app/big && echo new >/app/new'")
+
+    assert "Input/output error" in said, "SFTP has no word for it"
+    assert (left, (sshd.inside / "small/new").read_text(), (sshd.inside / "small/kept").read_text()) == (
+        "0", "new\n", "kept\n"
+    )  # fmt: skip
+    lab.sh("docker rm -f c1 && docker volume rm v1 && umount /home/test/small")

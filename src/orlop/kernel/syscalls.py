@@ -29,6 +29,7 @@ MNT_DETACH = 2
 ATIME = 0x70
 """The bits of MOUNT_ATTR_* that are about access times."""
 UMOUNT_NOFOLLOW = 8
+PR_SET_DUMPABLE = 4
 
 _STATX_MNT_ID = 0x1000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
@@ -75,6 +76,11 @@ def set_attributes(tree: int, attributes: int) -> None:
 def move_tree(tree: int, target: Path | bytes) -> None:
     """Make the mount ``tree`` visible at ``target`` (move_mount(2))."""
     syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def prctl(option: int, value: int) -> None:
+    """Change something of this process (prctl(2))."""
+    _checked(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0))
 
 
 def unshare(flags: int) -> None:
