@@ -87,7 +87,7 @@ class Bench:
 
     def hand(self, name: str, *argv: str) -> Side:
         """What a person types; ``{place}`` is where it is mounted."""
-        place = f"/run/{name}"
+        place = f"/run/hand-{name}"
         self.machine.run(["mkdir", place])
 
         def up() -> str:

@@ -24,10 +24,14 @@ class Server:
         self.machine.boot()
         self.brick = folder / name / "brick"
         self.brick.mkdir()
+        self.log = folder / f"{name}.log"
         hosts = "printf '10.77.0.1 gl1\\n10.77.0.2 gl2\\n10.77.0.3 user\\n' >>/etc/hosts"
         # What the packages keep in /var/lib/glusterd is this machine's own.
         self.machine.run(["sh", "-ec", f"{hosts}; mkdir -p /var/lib/glusterd /run/gluster"])
-        self.machine.spawn(["glusterd", "--no-daemon"], log=folder / f"{name}.log")
+        self.start()
+
+    def start(self) -> None:
+        self.machine.spawn(["glusterd", "--no-daemon"], log=self.log)
         self.ask("until gluster pool list; do sleep 0.1; done")
 
     def ask(self, command: str) -> str:
@@ -171,3 +175,34 @@ def test_a_volume_that_is_not_there_is_an_error_in_time(cluster: tuple[Machine, 
 
     assert "mount of 'gl2:/nosuch' by glusterfs" in said
     assert not machine.run(["pgrep", "glusterfs"], check=False).stdout
+
+
+def test_without_any_server_all_is_an_error_in_time_and_when_one_is_back_all_goes_on(
+    cluster: tuple[Machine, list[Server]], engine: Engine
+) -> None:
+    machine, servers = cluster
+    servers[0].machine.power_off()
+    engine.docker("volume", "create", "-d", "orlop", "-o", "driver=gluster", "-o", "share=gl2:/gv", "used")
+    engine.docker("volume", "create", "-d", "orlop", "-o", "driver=gluster", "-o", "share=gl2:/gv", "unused")
+    engine.docker("run", "-d", "--name", "c3", "-v", "used:/v", "busybox", "sleep", "1000")
+    engine.docker("exec", "c3", "sh", "-c", "echo before >/v/before")
+    servers[1].machine.power_off()
+
+    begun = time.monotonic()
+    failed = engine.docker("exec", "c3", "cat", "/v/before", check=False)
+    refused = engine.docker("run", "--rm", "-v", "unused:/v", "busybox", "true", check=False)
+    took = time.monotonic() - begun
+    other = engine.docker("run", "--rm", "-v", "other:/v", "--volume-driver", "orlop", "busybox", "true", check=False)
+    servers[1].machine.boot()
+    servers[1].start()
+    servers[1].ask("gluster volume start gv force")
+
+    assert failed.returncode != 0
+    assert "by glusterfs" in refused.stderr
+    assert took < 60
+    assert other.returncode == 0
+    eventually(lambda: engine.docker("exec", "c3", "cat", "/v/before", check=False).stdout == "before\n")
+    engine.docker("exec", "c3", "sh", "-c", "echo after >/v/after")
+    engine.docker("rm", "-f", "c3")
+    engine.docker("volume", "rm", "used", "unused", "other")
+    assert orlop(machine, "system", "check") == "all is well\n"

@@ -121,3 +121,44 @@ def test_what_does_not_fit_on_rclones_remote_goes_there_when_there_is_room(lab: 
 
     lab.eventually(lambda: lab.out("stat -c %s /run/small/big || true") == str(2 << 20))
     lab.sh("docker rm -f c1 && docker volume rm r1 && umount /run/small")
+
+
+def test_a_store_that_dies_under_a_container_is_an_error_in_time_and_back_again_all_goes_on(
+    lab: Lab, store: Seaweed, options: str
+) -> None:
+    lab.sh(f"docker volume create -d orlop {options} -o retries=2 v1 && docker volume create -d orlop other")
+    lab.sh("docker run -d --name c1 -v v1:/v ubuntu sleep 1000 && docker exec c1 sh -c 'echo before >/v/before'")
+
+    store.stop()
+    try:
+        said = lab.refused("docker exec c1 sh -c 'echo while >/v/while'", timeout=60)
+        lab.sh("docker run --rm -v other:/data ubuntu touch /data/x", timeout=30)
+    finally:
+        store.start()
+
+    assert "error" in said
+    lab.eventually(lambda: not lab.sh("docker exec c1 sh -c 'echo after >/v/after'", check=False).returncode)
+    assert lab.out("docker exec c1 cat /v/before /v/after").split() == ["before", "after"]
+
+
+@pytest.mark.part("D6")
+@pytest.mark.parametrize("fault", ["wrong key", "away"])
+def test_a_store_that_rclone_cannot_use_is_an_error_in_time_and_its_key_is_not_shown(
+    lab: Lab, store: Seaweed, fault: str
+) -> None:
+    key = "a-wrong-key-0815" if fault == "wrong key" else SECRET_KEY
+    config = f"[there]\ntype = s3\nprovider = Other\nendpoint = {store.endpoint}\nforce_path_style = true\n"
+    lab.inside("/run/other.conf").write_text(f"{config}access_key_id = {ACCESS_KEY}\nsecret_access_key = {key}\n")
+    bucket = "-o remote=there:aws-s3-bucket-docker/faults"
+    lab.sh(f"docker volume create -d orlop -o driver=rclone {bucket} -o config=file:/run/other.conf r1")
+    if fault == "away":
+        store.stop()
+    try:
+        said = lab.refused("docker run --rm -v r1:/r ubuntu sh -c 'ls /r && cat /r/file'", timeout=100)
+    finally:
+        if fault == "away":
+            store.start()
+
+    assert key not in said + lab.log.read_text() + lab.out("docker volume inspect r1")
+    lab.sh("docker volume rm r1")
+    assert not lab.out("pgrep rclone || true")
