@@ -159,6 +159,45 @@ def test_a_store_that_rclone_cannot_use_is_an_error_in_time_and_its_key_is_not_s
         if fault == "away":
             store.start()
 
+    if fault == "away":
+        lab.eventually(lambda: not lab.sh("docker run --rm -v r1:/r ubuntu ls /r", check=False).returncode)
     assert key not in said + lab.log.read_text() + lab.out("docker volume inspect r1")
     lab.sh("docker volume rm r1")
     assert not lab.out("pgrep rclone || true")
+
+
+@pytest.mark.part("D6")
+def test_what_is_written_while_rclones_store_is_dead_goes_there_when_it_is_back(
+    lab: Lab, store: Seaweed, options: str
+) -> None:
+    keys = f"access_key_id = {ACCESS_KEY}\nsecret_access_key = {SECRET_KEY}\n"
+    config = f"[there]\ntype = s3\nprovider = Other\nendpoint = {store.endpoint}\nforce_path_style = true\n{keys}"
+    lab.inside("/run/late.conf").write_text(config)
+    bucket = "-o remote=there:aws-s3-bucket-docker/late"
+    lab.sh(f"docker volume create -d orlop -o driver=rclone {bucket} -o config=file:/run/late.conf r1")
+    lab.sh("docker run -d --name c1 -v r1:/r ubuntu sleep 1000 && docker exec c1 sh -c 'echo first >/r/first; ls /r'")
+    lab.sh(f"docker volume create -d orlop {options} -o prefix=late bucket")
+    lab.eventually(lambda: lab.out("docker run --rm -v bucket:/b ubuntu cat /b/first || true") == "first")
+
+    store.stop()
+    try:
+        lab.sh("docker exec c1 sh -c 'echo late >/r/file'")
+    finally:
+        store.start()
+
+    lab.eventually(lambda: lab.out("docker run --rm -v bucket:/b ubuntu cat /b/file || true") == "late", 120)
+
+
+def test_a_container_of_an_ordinary_user_has_the_buckets_files(lab: Lab, options: str) -> None:
+    owner = "-o uid=1000 -o gid=7 -o filemode=0640 -o dirmode=0750 -o prefix=annas"
+    lab.sh(f"docker volume create -d orlop {options} all && docker run --rm -v all:/a ubuntu mkdir -p /a/annas")
+    lab.sh(f"docker volume create -d orlop {options} {owner} annas")
+
+    seen = lab.out(
+        "docker run --rm -u 1000 -v annas:/v ubuntu sh -c "
+        "'echo text >/v/file && mkdir -p /v/d && stat -c \"%u %g %a\" /v /v/file /v/d'"
+    )
+
+    assert seen.splitlines() == ["1000 7 750", "1000 7 640", "1000 7 750"]
+    assert lab.out("docker run --rm -v all:/a ubuntu cat /a/annas/file") == "text"
+    assert not lab.out("pgrep 's3fs|bindfs' || true")
