@@ -24,7 +24,7 @@ _PYTHON = [sys.executable, "-u", "-m"]
 def shares(lab: Lab) -> Iterator[Path]:
     """The shares of the account; a daemon that is set up for it serves the plugin ``cloudstor``."""
     folder, log = lab.folder / "azure", lab.folder / "azure.log"
-    lab.sh(f"echo {ADDRESS} {HOST} >>/etc/hosts; ip address add {ADDRESS}/8 dev lo")
+    lab.sh(f"echo {ADDRESS} {HOST} >>/etc/hosts; ip address replace {ADDRESS}/8 dev lo")
     argv = [*_PYTHON, "orlop.testing.azure", str(folder), "--host", ADDRESS, "--smb"]
     azure = lab.machine.spawn(argv, log=log, env=SETTINGS)
     socket = "/run/docker/plugins/cloudstor.sock"

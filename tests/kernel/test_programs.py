@@ -264,6 +264,23 @@ def test_if_the_second_program_does_not_start_the_first_one_ends(
     assert not list(target.parent.iterdir())
 
 
+def test_a_program_keeps_its_secrets_however_often_it_is_replaced(
+    programs: Programs, tmp_path: Path, target: Path, stack: list[Mount]
+) -> None:
+    mounter = KernelMounter(programs)
+    with_secret = [replace(stack[0], secrets=(("key", "hidden"),)), stack[1]]
+    mounter.mount(with_secret, target)
+
+    for _ in range(3):
+        os.kill(programs.pids(target)[0], signal.SIGKILL)
+        eventually(lambda: not mounter.mounted(target))
+        mounter.heal(with_secret, target)
+
+        assert [path.read_text() for path in (tmp_path / "programs").glob("*.secret")] == ["hidden"]
+    mounter.unmount(target)
+    assert not list((tmp_path / "programs").iterdir())
+
+
 @pytest.mark.parametrize("level", [0, 1], ids=["lower", "upper"])
 def test_whichever_of_two_programs_dies_both_are_replaced_wherever_they_are_seen(
     programs: Programs, tmp_path: Path, target: Path, stack: list[Mount], level: int

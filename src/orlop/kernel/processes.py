@@ -19,7 +19,7 @@ class Child(subprocess.Popen[bytes]):
 
 def leave_no_core() -> None:
     """From now on no memory of this process, and of those it starts, is kept when they crash: secrets are in it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         # One byte, and not none: that holds for a core_pattern (core(5)) which is a program, too.
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     with contextlib.suppress(OSError):

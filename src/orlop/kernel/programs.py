@@ -10,9 +10,11 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets as chance
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -62,17 +64,21 @@ class Programs:
         if shutil.which(mount.program[0], path=_ENVIRONMENT["PATH"]) is None:
             raise Unavailable(f"program {mount.program[0]!r} is not installed on this host")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        level = len(self._records(target))
+        level, places, child = len(self._records(target)), self._places(mount), None
+        # Before there is a process: should this one end now, who comes next knows what to clean up.
+        record = _Record(str(target), 0, None, list(places.values()), level)
         log = self._path(target, level, ".log")
-        secrets = self._write_secrets(mount, target, level)
-        child = self._spawn(mount, {"target": str(target), **secrets}, log)
         try:
-            started = processes.start_time(child.pid)
-            self._remember(_Record(str(target), child.pid, started, list(secrets.values()), level))
+            self._remember(record)
+            _write_secrets(mount, places)
+            child = self._spawn(mount, {"target": str(target), **places}, log)
+            record = replace(record, pid=child.pid, started=processes.start_time(child.pid))
+            self._remember(record)
             self._wait(mount, child, is_up, log)
         except BaseException:
-            self._kill(child)
-            self._forget(_Record(str(target), child.pid, None, list(secrets.values()), level))
+            if child:
+                self._kill(child)
+            self._forget(record)
             raise
 
     def pids(self, target: Path) -> list[int]:
@@ -84,7 +90,7 @@ class Programs:
         if child is not None:
             # A process with threads is a corpse before the last of them has gone; only its parent can tell.
             return child.poll() is None
-        return processes.start_time(record.pid) == record.started
+        return record.started is not None and processes.start_time(record.pid) == record.started
 
     def died(self) -> Iterator[Path]:
         """The mount points one of whose programs has ended although nobody took the mount away."""
@@ -136,7 +142,10 @@ class Programs:
                 time.sleep(_POLL)
 
     def _forget(self, record: _Record) -> None:
-        self._children.pop(record.pid, None)
+        child = self._children.pop(record.pid, None)
+        if child is not None and child.poll() is None:
+            # It ends when nobody sees its mount any more, and somebody has to notice.
+            threading.Thread(target=child.wait, daemon=True, name=f"end of {record.pid}").start()
         for secret in record.secrets:
             Path(secret).unlink(missing_ok=True)
         for suffix in (".log", ".json"):
@@ -160,18 +169,12 @@ class Programs:
         self._children[child.pid] = child
         return child
 
-    def _write_secrets(self, mount: Mount, target: Path, level: int) -> dict[str, str]:
-        """Put each into a file for its owner only; returns where they are."""
-        places = {}
-        for name, value in mount.secrets:
-            if name != "stdin":
-                self._refuse_disk()
-                place = self._path(target, level, f".{name}")
-                place.unlink(missing_ok=True)
-                with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
-                    file.write(value.encode(errors="surrogateescape"))
-                places[name] = str(place)
-        return places
+    def _places(self, mount: Mount) -> dict[str, str]:
+        """Where each of the secrets will be: a new place, since the program that is replaced has its own."""
+        names = [name for name, _ in mount.secrets if name != "stdin"]
+        if names:
+            self._refuse_disk()
+        return {name: str(self._folder / f"{chance.token_hex(8)}.secret") for name in names}
 
     def _refuse_disk(self) -> None:
         kind = mountinfo.filesystem_of(self._folder)
@@ -227,6 +230,13 @@ def _read(path: Path) -> _Record | None:
         return _Record(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _write_secrets(mount: Mount, places: Mapping[str, str]) -> None:
+    """Each in a file for its owner only."""
+    for name, place in places.items():
+        with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+            file.write(dict(mount.secrets)[name].encode(errors="surrogateescape"))
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:
