@@ -10,13 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orlop.testing import images
 
 YOURS = Path("/run/docker.sock")
 PLUGIN = Path("/run/docker/plugins/orlop.sock")
+_PATIENCE = 120
+"""Seconds that a program has to start: computers may be slow."""
 _LONGEST = 64
 """A socket's path has at most 107 characters (unix(7)), and the engine's own are deeper than this folder."""
 _OWN_ENGINE = (
@@ -109,7 +111,12 @@ class Demo:
 
     def stop(self) -> list[str]:
         """End what we started, the engine first so that it gives its volumes back; the names of what ended."""
-        return [program for program in ("dockerd", "orlop") if self._stop(program)]
+        return [program for program in ("dockerd", "orlop", "cloudstor", "azure") if self._stop(program)]
+
+    def start_program(self, program: str, argv: list[str], ready: Callable[[], object], env: Mapping[str, str]) -> None:
+        """Start one more, unless it runs; `stop` ends it too. ``argv`` names our folder."""
+        if not self.running(program):
+            self._start(program, argv, ready, env)
 
     def _start_engine(self) -> None:
         if "cgroup" not in Path("/proc/mounts").read_text():
@@ -122,17 +129,24 @@ class Demo:
         argv += [f"--pidfile={self.folder}/docker.pid", *_OWN_ENGINE]
         self._start("dockerd", argv, lambda: _answers(self.engine) and self.docker("version").returncode == 0)
 
-    def _start(self, program: str, argv: list[str], ready: Callable[[], object]) -> None:
+    def _start(
+        self, program: str, argv: list[str], ready: Callable[[], object], env: Mapping[str, str] | None = None
+    ) -> None:
         log = self.folder / f"{program}.log"
         with log.open("a") as output:
             try:
                 process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    env={**os.environ, **(env or {})},
                 )
             except FileNotFoundError:
                 raise Trouble(f"there is no {argv[0]!r}; 'make setup' installs it") from None
         (self.folder / f"{program}.pid").write_text(str(process.pid))
-        if not _wait(lambda: ready() or process.poll() is not None, 60) or process.poll() is not None:
+        if not _wait(lambda: ready() or process.poll() is not None, _PATIENCE) or process.poll() is not None:
             end = "\n".join(log.read_text(errors="replace").splitlines()[-4:])
             raise Trouble(f"{program} does not start; the end of '{log}':\n{end}")
 

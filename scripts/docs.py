@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from orlop import engine
+from orlop.cli.driver import needs
 from orlop.cli.main import main as orlop
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.remote import RemoteDriver
@@ -69,9 +70,8 @@ def _about(driver: VolumeDriver) -> str:
     if not isinstance(driver, RemoteDriver):
         return paragraphs(sys.modules[type(driver).__module__].__doc__ or "")
     recipe = driver.recipe
-    needs = f"the package `{recipe.package}`" if recipe.package else f"a kernel with `{recipe.filesystem}`"
     text = paragraphs(sys.modules[recipe.mount.__module__].__doc__ or "")
-    return f"{text}\n\nNeeds {needs}. See [remote.md](remote.md)."
+    return f"{text}\n\nNeeds {needs(recipe)}. How its health is seen: {recipe.health}. See [remote.md](remote.md)."
 
 
 def benchmarks() -> str:

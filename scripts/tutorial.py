@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import cloudstor
 from demo import PLUGIN, YOURS, Demo, Trouble
 
 _FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "run"
@@ -43,7 +44,7 @@ class Story:
         """
         print(_paint("command", f"$ {command}"), flush=True)
         done = subprocess.run(
-            ["bash", "-c", command], env=self._demo.environment(), capture_output=True, text=True, timeout=120
+            ["bash", "-c", command], env=self._demo.environment(), capture_output=True, text=True, timeout=200
         )
         output = (done.stdout + done.stderr).strip()
         if output and not quiet:
@@ -194,6 +195,11 @@ def play(demo: Demo) -> None:
     a_limit_holds(story)
     a_database_moves_house(story)
     the_plugin_is_killed(story, demo)
+    why_not = cloudstor.missing(demo)
+    if why_not:
+        story.why(f"The chapter on Cloudstor is left out: {why_not}. docs/cloudstor.md tells it.")
+    else:
+        cloudstor.chapter(story, demo)
     print(closing(demo))
 
 

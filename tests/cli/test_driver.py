@@ -23,6 +23,14 @@ def test_inspect_gives_each_option_with_its_help(orlop):
     assert document["Options"]["uid"] == "owner of its root (default 0)"
 
 
+def test_inspect_of_a_remote_driver_says_what_it_needs_and_how_its_health_is_seen(orlop):
+    page = orlop("driver", "inspect", "gluster").stdout
+    (document,) = json.loads(orlop("driver", "inspect", "nfs", "--format", "json").stdout)
+
+    assert "Needs: the package glusterfs-client\nHealth: its program runs, and answers within 5 s" in page
+    assert (document["Needs"], document["Health"].split(":")[0]) == ("a kernel with nfs", "asked for its free space")
+
+
 def test_inspect_of_a_driver_that_is_not_there_says_which_there_are(orlop):
     refused = orlop("driver", "inspect", "nope", status=1)
 

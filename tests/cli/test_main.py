@@ -60,3 +60,20 @@ def test_commands_do_not_load_the_web_server(environment):
     assert "orlop.state" in loaded
     assert "orlop.frontends.http" not in loaded
     assert "http.client" not in loaded
+
+
+def test_it_leaves_no_memory_behind_when_it_crashes_whatever_limit_it_was_started_with(tmp_path):
+    show = """
+import resource, sys
+from pathlib import Path
+from orlop.kernel import processes
+processes.leave_no_core()
+print(resource.getrlimit(resource.RLIMIT_CORE), Path('/proc/self/coredump_filter').read_text().strip())
+"""
+    found = []
+    for limit in ("unlimited", "0"):
+        user = ["setpriv", "--reuid=65534", "--bounding-set=-all"] if limit == "0" else []
+        argv = [*user, "prlimit", f"--core={limit}", sys.executable, "-c", show]
+        found.append(subprocess.run(argv, capture_output=True, text=True, check=False))
+
+    assert [done.stdout for done in found] == ["(1, 1) 00000000\n", "(0, 0) 00000000\n"], found[1].stderr

@@ -54,6 +54,7 @@ def servers(_running: Servers) -> Iterator[Servers]:
     yield _running
     _running.speak()
     _running.start()
+    _running.offer()
     _running.empty()
 
 

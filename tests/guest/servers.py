@@ -1,6 +1,7 @@
 """Servers of network filesystems on a machine: the kernel's nfsd and Samba, both on 127.0.0.1."""
 
 import time
+from pathlib import Path
 
 from orlop.testing.machine import Machine
 
@@ -27,6 +28,10 @@ _SAMBA = """\
   path = {share}
   read only = no
   force user = root
+[small]
+  path = {small}
+  read only = no
+  force user = root
 [public]
   path = {share}/public
   read only = no
@@ -38,7 +43,8 @@ _SAMBA = """\
 class Servers:
     """``/export`` over NFS 3 and 4 and ``//127.0.0.1/share`` over SMB 2.1 and 3: the folders ``export`` and ``share``.
 
-    ``//127.0.0.1/public`` is the folder ``public`` in that share, for guests too.
+    ``//127.0.0.1/public`` is the folder ``public`` in that share, for guests too. ``/small`` and ``//127.0.0.1/small``
+    are a filesystem of 16 MB each: the folders ``small_export`` and ``small_share``.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -48,21 +54,38 @@ class Servers:
         self._samba = machine.folder / "samba"
         self._config = self._samba / "smb.conf"
         self._running = False
-        for folder in (self.export, self.share, self._samba):
+        self._small_export, self._small_share = machine.folder / "small_export", machine.folder / "small_share"
+        for folder in (self.export, self.share, self._samba, self._small_export, self._small_share):
             folder.mkdir()
         self.password.write_text(f"{PASSWORD}\n")
         self.password.chmod(0o600)
-        self._config.write_text(_SAMBA.format(folder=self._samba, share=self.share))
+        self._config.write_text(_SAMBA.format(folder=self._samba, share=self.share, small=self._small_share))
         self._sh(f"useradd --no-create-home {USER}")
         self._sh(f"smbpasswd -c {self._config} -s -a {USER}", f"{PASSWORD}\n{PASSWORD}\n")
         self._sh(f"mkdir -p /export /var/lib/nfs/v4recovery && mount --bind {self.export} /export")
-        self._sh("echo '/export *(rw,no_root_squash,insecure,no_subtree_check,fsid=1)' >/etc/exports")
+        image = machine.folder / "small.image"
+        self._sh(f"truncate -s 16M {image}; mkfs.ext4 -q -m 0 {image}; mount -o loop {image} {self._small_export}")
+        self._sh(f"mkdir /small && mount --bind {self._small_export} /small; rmdir /small/lost+found")
+        self._sh(f"mount -t tmpfs -o size=16m none {self._small_share}")
+        for number, export in enumerate(("/export", "/small"), 1):
+            options = f"rw,no_root_squash,insecure,no_subtree_check,fsid={number}"
+            self._sh(f"echo '{export} *({options})' >>/etc/exports")
         self._sh("mount -t nfsd nfsd /proc/fs/nfsd && touch /var/lib/nfs/etab /var/lib/nfs/rmtab")
         # Version 3 is a mount protocol and a port mapper besides.
         self._sh("useradd --system --no-create-home _rpc; mkdir -p /run/rpcbind; chown _rpc /run/rpcbind")
         machine.spawn(["rpcbind", "-f", "-w"], log=machine.folder / "rpcbind.log")
         self._wait_for(111)
         machine.spawn(["rpc.mountd", "--foreground"], log=machine.folder / "mountd.log")
+
+    @property
+    def small_export(self) -> Path:
+        """The small export, as this process reaches it."""
+        return self.machine.root / str(self._small_export).lstrip("/")
+
+    @property
+    def small_share(self) -> Path:
+        """The small share, as this process reaches it."""
+        return self.machine.root / str(self._small_share).lstrip("/")
 
     def start(self) -> None:
         """Start both; again is fine."""
@@ -93,11 +116,19 @@ class Servers:
 
     def empty(self) -> None:
         """Nothing in the folders."""
-        self._sh(f"rm -rf {self.export}/* {self.share}/*")
+        self._sh(f"rm -rf {self.export}/* {self.share}/* {self._small_export}/* {self._small_share}/*")
 
     def remove(self, name: str) -> None:
         """A folder of the export goes, with all that the server knows of it."""
         self._sh(f"rm -rf {self.export}/{name}; exportfs -f")
+
+    def withdraw(self) -> None:
+        """The export is there no more."""
+        self._sh("exportfs -ua; exportfs -f")
+
+    def offer(self) -> None:
+        """The exports are there again; again is fine."""
+        self._sh("exportfs -ra")
 
     def _end(self, signal: str) -> None:
         self._sh(f"rpc.nfsd 0; pkill -{signal} smbd; while pgrep smbd >/dev/null; do sleep 0.2; done")

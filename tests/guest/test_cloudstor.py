@@ -24,7 +24,7 @@ _PYTHON = [sys.executable, "-u", "-m"]
 def shares(lab: Lab) -> Iterator[Path]:
     """The shares of the account; a daemon that is set up for it serves the plugin ``cloudstor``."""
     folder, log = lab.folder / "azure", lab.folder / "azure.log"
-    lab.sh(f"echo {ADDRESS} {HOST} >>/etc/hosts; ip address add {ADDRESS}/8 dev lo")
+    lab.sh(f"echo {ADDRESS} {HOST} >>/etc/hosts; ip address replace {ADDRESS}/8 dev lo")
     argv = [*_PYTHON, "orlop.testing.azure", str(folder), "--host", ADDRESS, "--smb"]
     azure = lab.machine.spawn(argv, log=log, env=SETTINGS)
     socket = "/run/docker/plugins/cloudstor.sock"
@@ -66,3 +66,23 @@ def test_the_pages_volumes_are_shares_that_containers_write_and_read_until_they_
     assert shown["Status"]["Options"] == {"uid": "1000", "share": "sharedvol", "size": "2g"}
     assert list(shares.iterdir()) == []
     assert "cloudstor/mounts/" not in lab.inside("/proc/1/mounts").read_text()
+
+
+@pytest.mark.part("D4")
+def test_a_share_without_room_is_an_error_in_the_container_and_with_room_again_all_goes_on(
+    lab: Lab, shares: Path
+) -> None:
+    """A filesystem of 16 MB below the share stands for its quota: the stand-in keeps none."""
+    lab.sh("docker volume create -d cloudstor -o share=small full")
+    lab.sh(f"mount -t tmpfs -o size=16m none {shares}/small")
+    lab.sh("docker run -d --name c1 --net none -v full:/v busybox sh -c 'echo kept >/v/kept; sleep 10000'")
+    lab.eventually(lambda: lab.out(f"cat {shares}/small/kept || true") == "kept")
+
+    said = lab.refused("docker exec c1 dd if=/dev/zero of=/v/big bs=1M count=32 conv=fsync")
+    lab.sh("docker exec c1 sh -c 'rm /v/big && echo new >/v/new && sync'")
+    kept = lab.out("docker run --rm --net none -v full:/v busybox cat /v/kept /v/new")
+    lab.sh(f"docker rm -f c1 && umount {shares}/small && docker volume rm full")
+
+    assert "No space left on device" in said
+    assert kept.split() == ["kept", "new"]
+    assert list(shares.iterdir()) == []

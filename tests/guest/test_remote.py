@@ -58,6 +58,32 @@ def test_an_export_that_is_read_only_refuses_a_write_and_a_stale_one_is_mounted_
     assert plugin.mounts() == []
 
 
+@pytest.mark.part("D2")
+@pytest.mark.parametrize("owner", [{}, {"uid": "1000"}], ids=["as stored", "shown by bindfs"])
+def test_an_export_that_is_withdrawn_is_an_error_and_one_that_is_offered_again_is_the_same_volume(
+    plugin: Plugin, servers: Servers, owner: dict[str, str]
+) -> None:
+    (servers.export / "file").write_text("kept")
+    plugin.create("data", driver="nfs", share="127.0.0.1:/export", actimeo="0", **owner)
+    mounted = plugin.mount("data")
+    servers.withdraw()
+
+    with pytest.raises(OSError) as stale:
+        (mounted / "file").read_text()
+    error = plugin.refused("Mount", "data", by="c2")
+    servers.offer()
+    plugin.mount("data", by="c2")
+    seen = (mounted / "file").read_text()
+    for user in ("c1", "c2"):
+        plugin.unmount("data", by=user)
+
+    assert stale.value.errno in (errno.ESTALE, errno.EACCES, errno.EPERM, errno.ENOENT)
+    assert "127.0.0.1:/export" in error
+    assert seen == "kept"
+    assert plugin.mounts() == []
+    assert plugin.check() == "all is well"
+
+
 @pytest.mark.feature("D3")
 @pytest.mark.parametrize(
     "version", [{"vers": "2.1"}, {"vers": "3.0"}, {"vers": "3.1.1", "seal": "true"}], ids=lambda each: each["vers"]

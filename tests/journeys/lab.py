@@ -1,7 +1,9 @@
 """A machine with a Docker Engine and orlop, in which command lines run as a person types them."""
 
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +59,11 @@ class Lab:
     def kill_orlop(self) -> None:
         """kill -9, as a crash would; the dead socket stays."""
         self._serving.kill9()
+
+    def crash_orlop(self) -> None:
+        """As by a bug in its memory: where the kernel keeps that of a crashed process, it may keep it."""
+        os.kill(self._serving.pid, signal.SIGSEGV)
+        self._serving.wait()
 
     def _listens(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

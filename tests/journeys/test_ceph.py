@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,5 +100,17 @@ def test_files_go_to_the_cluster_and_come_back(machine: Machine, tmp_path: Path)
 
     shown = subprocess.run(["tar", "xOf", "out.tar", "./d/file"], cwd=tmp_path, capture_output=True, text=True)
     assert shown.stdout == "text\n"
+    assert not machine.run(["pgrep", "ceph-fuse"], check=False).stdout
+    assert orlop(machine, "system", "check") == "all is well\n"
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_in_time(machine: Machine, tmp_path: Path) -> None:
+    orlop(machine, "volume", "create", "away", "-o", "driver=ceph", "-o", "monitors=127.0.0.1:6788")
+
+    begun = time.monotonic()
+    said = orlop(machine, "volume", "export", "away", "-o", f"{tmp_path}/out.tar", check=False)
+
+    assert "mount of '127.0.0.1:6788:/' by ceph-fuse" in said
+    assert time.monotonic() - begun < 60
     assert not machine.run(["pgrep", "ceph-fuse"], check=False).stdout
     assert orlop(machine, "system", "check") == "all is well\n"

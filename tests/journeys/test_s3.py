@@ -103,3 +103,101 @@ def test_rclone_mounts_what_its_configuration_names(lab: Lab, store: Seaweed, op
     python = f"{sys.executable} -m orlop"
     assert SECRET_KEY not in lab.out(f"{python} volume inspect r1 --root {lab.root}; cat {lab.log}")
     assert not lab.out("pgrep rclone || true")
+
+
+@pytest.mark.part("D6")
+def test_what_does_not_fit_on_rclones_remote_goes_there_when_there_is_room(lab: Lab) -> None:
+    lab.sh("mkdir -p /run/small && mount -t tmpfs -o size=4m none /run/small")
+    lab.sh("dd if=/dev/zero of=/run/small/x bs=1M count=3")
+    lab.inside("/run/alias.conf").write_text("[there]\ntype = alias\nremote = /run/small\n")
+    lab.sh("docker volume create -d orlop -o driver=rclone -o remote=there: -o config=file:/run/alias.conf r1")
+    write = "echo kept >/r/kept; dd if=/dev/zero of=/r/big bs=1M count=2; sleep 1000"
+
+    lab.sh(f"docker run -d --name c1 -v r1:/r ubuntu sh -c '{write}'")
+    lab.eventually(lambda: lab.out("cat /run/small/kept || true") == "kept")
+    lab.eventually(lambda: lab.out("grep -rl 'too big for remaining disk space' /run/orlop || true"))
+    lab.sh("docker run --rm -v r1:/r ubuntu cat /r/kept")
+    lab.sh("rm /run/small/x")
+
+    lab.eventually(lambda: lab.out("stat -c %s /run/small/big || true") == str(2 << 20))
+    lab.sh("docker rm -f c1 && docker volume rm r1 && umount /run/small")
+
+
+def test_a_store_that_dies_under_a_container_is_an_error_in_time_and_back_again_all_goes_on(
+    lab: Lab, store: Seaweed, options: str
+) -> None:
+    lab.sh(f"docker volume create -d orlop {options} -o retries=2 v1 && docker volume create -d orlop other")
+    lab.sh("docker run -d --name c1 -v v1:/v ubuntu sleep 1000 && docker exec c1 sh -c 'echo before >/v/before'")
+
+    store.stop()
+    try:
+        said = lab.refused("docker exec c1 sh -c 'echo while >/v/while'", timeout=60)
+        lab.sh("docker run --rm -v other:/data ubuntu touch /data/x", timeout=30)
+    finally:
+        store.start()
+
+    assert "error" in said
+    lab.eventually(lambda: not lab.sh("docker exec c1 sh -c 'echo after >/v/after'", check=False).returncode)
+    assert lab.out("docker exec c1 cat /v/before /v/after").split() == ["before", "after"]
+
+
+@pytest.mark.part("D6")
+@pytest.mark.parametrize("fault", ["wrong key", "away"])
+def test_a_store_that_rclone_cannot_use_is_an_error_in_time_and_its_key_is_not_shown(
+    lab: Lab, store: Seaweed, fault: str
+) -> None:
+    key = "a-wrong-key-0815" if fault == "wrong key" else SECRET_KEY
+    config = f"[there]\ntype = s3\nprovider = Other\nendpoint = {store.endpoint}\nforce_path_style = true\n"
+    lab.inside("/run/other.conf").write_text(f"{config}access_key_id = {ACCESS_KEY}\nsecret_access_key = {key}\n")
+    bucket = "-o remote=there:aws-s3-bucket-docker/faults"
+    lab.sh(f"docker volume create -d orlop -o driver=rclone {bucket} -o config=file:/run/other.conf r1")
+    if fault == "away":
+        store.stop()
+    try:
+        said = lab.refused("docker run --rm -v r1:/r ubuntu sh -c 'ls /r && cat /r/file'", timeout=100)
+    finally:
+        if fault == "away":
+            store.start()
+
+    if fault == "away":
+        lab.eventually(lambda: not lab.sh("docker run --rm -v r1:/r ubuntu ls /r", check=False).returncode)
+    assert key not in said + lab.log.read_text() + lab.out("docker volume inspect r1")
+    lab.sh("docker volume rm r1")
+    assert not lab.out("pgrep rclone || true")
+
+
+@pytest.mark.part("D6")
+def test_what_is_written_while_rclones_store_is_dead_goes_there_when_it_is_back(
+    lab: Lab, store: Seaweed, options: str
+) -> None:
+    keys = f"access_key_id = {ACCESS_KEY}\nsecret_access_key = {SECRET_KEY}\n"
+    config = f"[there]\ntype = s3\nprovider = Other\nendpoint = {store.endpoint}\nforce_path_style = true\n{keys}"
+    lab.inside("/run/late.conf").write_text(config)
+    bucket = "-o remote=there:aws-s3-bucket-docker/late"
+    lab.sh(f"docker volume create -d orlop -o driver=rclone {bucket} -o config=file:/run/late.conf r1")
+    lab.sh("docker run -d --name c1 -v r1:/r ubuntu sleep 1000 && docker exec c1 sh -c 'echo first >/r/first; ls /r'")
+    lab.sh(f"docker volume create -d orlop {options} -o prefix=late bucket")
+    lab.eventually(lambda: lab.out("docker run --rm -v bucket:/b ubuntu cat /b/first || true") == "first")
+
+    store.stop()
+    try:
+        lab.sh("docker exec c1 sh -c 'echo late >/r/file'")
+    finally:
+        store.start()
+
+    lab.eventually(lambda: lab.out("docker run --rm -v bucket:/b ubuntu cat /b/file || true") == "late", 120)
+
+
+def test_a_container_of_an_ordinary_user_has_the_buckets_files(lab: Lab, options: str) -> None:
+    owner = "-o uid=1000 -o gid=7 -o filemode=0640 -o dirmode=0750 -o prefix=annas"
+    lab.sh(f"docker volume create -d orlop {options} all && docker run --rm -v all:/a ubuntu mkdir -p /a/annas")
+    lab.sh(f"docker volume create -d orlop {options} {owner} annas")
+
+    seen = lab.out(
+        "docker run --rm -u 1000 -v annas:/v ubuntu sh -c "
+        "'echo text >/v/file && mkdir -p /v/d && stat -c \"%u %g %a\" /v /v/file /v/d'"
+    )
+
+    assert seen.splitlines() == ["1000 7 750", "1000 7 640", "1000 7 750"]
+    assert lab.out("docker run --rm -v all:/a ubuntu cat /a/annas/file") == "text"
+    assert not lab.out("pgrep 's3fs|bindfs' || true")

@@ -54,12 +54,12 @@ def test_a_program_serves_its_mount_and_ends_with_it(programs: Programs, target:
     mounter = KernelMounter(programs)
 
     mounter.mount([mount], target)
-    pid = programs.pid(target)
+    pid = programs.pids(target)[0]
     assert (target / "file").read_text() == "content"
     assert os.getsid(pid) == pid, "it belongs to nobody's terminal"
 
     mounter.unmount(target)
-    assert programs.pid(target) is None
+    assert programs.pids(target) == []
     assert not Path(f"/proc/{pid}/exe").exists()
     assert not target.exists()
 
@@ -70,7 +70,7 @@ def test_an_unwilling_program_is_quoted_and_nothing_is_left(programs: Programs, 
     with pytest.raises(Unavailable, match=r"'/nowhere' by bindfs: .*No such file"):
         KernelMounter(programs).mount([broken], target)
 
-    assert programs.pid(target) is None
+    assert programs.pids(target) == []
     assert not target.exists()
 
 
@@ -116,23 +116,23 @@ def test_a_program_outlives_who_started_it_and_is_known_to_the_next(
 
     later = Programs(tmp_path / "programs")
 
-    assert later.pid(target) == programs.pid(target)
+    assert later.pids(target) == programs.pids(target)
     assert list(later.died()) == []
     KernelMounter(later).unmount(target)
-    assert later.pid(target) is None
+    assert later.pids(target) == []
 
 
 def test_a_second_program_waits_for_the_first_to_finish(programs: Programs, target: Path, mount: Mount) -> None:
     mounter = KernelMounter(programs)
     mounter.mount([mount], target)
-    os.kill(programs.pid(target), signal.SIGSTOP)
+    os.kill(programs.pids(target)[0], signal.SIGSTOP)
     subprocess.run(["umount", "-l", str(target)], check=True)
     try:
         with pytest.raises(Busy, match="still writing"):
             mounter.mount([mount], target)
     finally:
-        os.kill(programs.pid(target), signal.SIGCONT)
-    eventually(lambda: not programs.runs(target))
+        os.kill(programs.pids(target)[0], signal.SIGCONT)
+    eventually(lambda: not programs.pids(target))
 
 
 def test_a_server_that_hangs_is_noticed_and_nothing_is_unmounted(
@@ -140,7 +140,7 @@ def test_a_server_that_hangs_is_noticed_and_nothing_is_unmounted(
 ) -> None:
     mounter = KernelMounter(programs, patience=0.2)
     mounter.mount([mount], target)
-    pid = programs.pid(target)
+    pid = programs.pids(target)[0]
     os.kill(pid, signal.SIGSTOP)
     try:
         for _ in range(2):
@@ -179,7 +179,7 @@ def test_a_dead_mount_is_healed_wherever_it_is_seen(
     try:
         assert container.stdout.readline() == "ready\n"
         assert inside(f"cat {seen}/file {below}/file") == "contentcontent below"
-        os.kill(programs.pid(target), signal.SIGKILL)
+        os.kill(programs.pids(target)[0], signal.SIGKILL)
         eventually(lambda: list(mounter.died()) == [target])
         assert "not connected" in inside(f"cat {seen}/file")
 
@@ -210,7 +210,7 @@ mounter.mount([mount], target)
 seen = "mount --bind {target.parent}/* /mnt; umount {target.parent}/*; echo there; read x; cat /mnt/file"
 container = subprocess.Popen(["unshare", "-m", "sh", "-c", seen], stdin=-1, stdout=-1, text=True)
 assert container.stdout.readline() == "there\\n"
-os.kill(programs.pid(target), signal.SIGKILL)
+os.kill(programs.pids(target)[0], signal.SIGKILL)
 while not list(mounter.died()): time.sleep(0.01)
 mounter.heal([mount], target)
 print(container.communicate("go on\\n")[0])
@@ -223,3 +223,91 @@ mounter.unmount(target)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.stdout == "content\n", done.stderr
+
+
+@pytest.fixture
+def stack(mount: Mount) -> list[Mount]:
+    """A program, and another above it that shows what the first one serves with another owner."""
+    above = ("bindfs", "-f", "-o", "force-user=1000,attr_timeout=0", "{target}", "{target}")
+    return [mount, Mount("fuse.bindfs", mount.source, (), (), above)]
+
+
+def test_two_programs_serve_one_place_and_nothing_is_left_of_them(
+    programs: Programs, tmp_path: Path, target: Path, stack: list[Mount]
+) -> None:
+    mounter = KernelMounter(programs)
+
+    mounter.mount(stack, target)
+    pids = programs.pids(target)
+    shown = [entry.target for entry in mountinfo.ours() if entry.target.startswith(str(target.parent))]
+    (target / "new").write_text("x")
+    mounter.unmount(target)
+
+    assert len(pids) == 2
+    assert shown == [str(target)], "what is below cannot be reached, nor left behind"
+    assert (tmp_path / "source/new").read_text() == "x"
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in pids)
+    assert not list((tmp_path / "programs").iterdir())
+    assert not list(target.parent.iterdir())
+
+
+def test_if_the_second_program_does_not_start_the_first_one_ends(
+    programs: Programs, tmp_path: Path, target: Path, stack: list[Mount]
+) -> None:
+    broken = replace(stack[1], program=("bindfs", "-f", "-o", "force-user=nosuchuser", "{target}", "{target}"))
+
+    with pytest.raises(Unavailable, match=r"by bindfs: .*nosuchuser"):
+        KernelMounter(programs).mount([stack[0], broken], target)
+
+    assert subprocess.run(["pgrep", "-f", str(tmp_path / "source")], capture_output=True, check=False).stdout == b""
+    assert not list((tmp_path / "programs").iterdir())
+    assert not list(target.parent.iterdir())
+
+
+def test_a_program_keeps_its_secrets_however_often_it_is_replaced(
+    programs: Programs, tmp_path: Path, target: Path, stack: list[Mount]
+) -> None:
+    mounter = KernelMounter(programs)
+    with_secret = [replace(stack[0], secrets=(("key", "hidden"),)), stack[1]]
+    mounter.mount(with_secret, target)
+
+    for _ in range(3):
+        os.kill(programs.pids(target)[0], signal.SIGKILL)
+        eventually(lambda: not mounter.mounted(target))
+        mounter.heal(with_secret, target)
+
+        assert [path.read_text() for path in (tmp_path / "programs").glob("*.secret")] == ["hidden"]
+    mounter.unmount(target)
+    assert not list((tmp_path / "programs").iterdir())
+
+
+@pytest.mark.parametrize("level", [0, 1], ids=["lower", "upper"])
+def test_whichever_of_two_programs_dies_both_are_replaced_wherever_they_are_seen(
+    programs: Programs, tmp_path: Path, target: Path, stack: list[Mount], level: int
+) -> None:
+    mounter = KernelMounter(programs)
+    mounter.mount(stack, target)
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    script = f"mount --bind '{target}' '{seen}'; umount '{target}'; echo ready; read go; stat -c %u '{seen}/file'"
+    container = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], stdin=-1, stdout=-1, text=True
+    )
+    assert container.stdout.readline() == "ready\n"
+    old = programs.pids(target)
+    os.kill(old[level], signal.SIGKILL)
+    eventually(lambda: list(mounter.died()) == [target])
+    eventually(lambda: not mounter.mounted(target))
+
+    mounter.heal(stack, target)
+    new = programs.pids(target)
+
+    assert container.communicate("go\n", timeout=20)[0] == "1000\n"
+    assert (target / "file").stat().st_uid == 1000
+    assert len(new) == 2
+    assert not {*old} & {*new}
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in old)
+    assert list(mounter.died()) == []
+    mounter.unmount(target)
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in new)
+    assert not list(target.parent.iterdir())

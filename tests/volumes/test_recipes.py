@@ -18,6 +18,10 @@ SAFE = ("nosuid", "nodev")
 NFS = {"share": "127.0.0.1:/export"}
 CIFS = {"share": "//127.0.0.1/share"}
 SSHFS = {"sshcmd": "me@127.0.0.1:/srv"}
+S3 = {"bucket": "photos"}
+RCLONE = {"remote": "there:", "config": "file:/etc/rclone"}
+GLUSTER = {"share": "gl1:/gv"}
+CEPH = {"monitors": "mon1"}
 LOGIN = {"username": "me", "password": "file:/etc/keys/nas"}
 SSH_WORDS = (
     "allow_other,reconnect,ServerAliveInterval=15,ServerAliveCountMax=4,ConnectTimeout=10,NumberOfPasswordPrompts=1"
@@ -62,6 +66,26 @@ class TestCifs(_Contract):
 class TestSshfs(_Contract):
     kind, options = "sshfs", {**SSHFS, "password": "file:/etc/keys/nas"}
     refused = {"sshcmd": "nas", "port": "ssh", "umask": "0 22", "hostkeys": "maybe", "key": "plain"}
+
+
+class TestS3(_Contract):
+    kind, options = "s3", {**S3, "access_key": "id", "secret_key": "file:/etc/keys/s3"}
+    refused = {"bucket": "x", "endpoint": "nas", "umask": "0 22", "retries": "often", "secret_key": "plain"}
+
+
+class TestRclone(_Contract):
+    kind, options = "rclone", RCLONE
+    refused = {"remote": "there", "cache": "all", "uid": "root", "filemode": "0999", "config": "plain"}
+
+
+class TestGluster(_Contract):
+    kind, options = "gluster", GLUSTER
+    refused = {"share": "gl1", "log-level": "LOUD", "acl": "maybe", "ro": "maybe"}
+
+
+class TestCeph(_Contract):
+    kind, options = "ceph", {**CEPH, "key": "file:/etc/keys/ceph"}
+    refused = {"monitors": "a,b", "path": "relative", "user": "-admin", "key": "plain"}
 
 
 @pytest.mark.part("D2")
@@ -150,6 +174,16 @@ HOSTILE = {
         *("", "nas", "-oProxyCommand=x:/srv", "me@-oProxyCommand=x:/srv", "-l@nas:/srv", "me@nas:/../etc"),
         *("me@nas:/a,ssh_command=x", "me@nas:/a\nb", "me@na s:/srv", "me@nas:/a\\b", "me;id@nas:/srv"),
     ],
+    "s3": ["", "-oallow_root", "../x", "a/b", "photos,use_cache=/", "ph otos", "photos\n", "ab:/c", "x"],
+    "rclone": [
+        *("", "there", "-there:", "--config=x:", "there:../etc", "there:a/../b", "there:a,b", "there:a\nb", ":local:/"),
+        *("there,type=local:/", "there:\\x"),
+    ],
+    "gluster": [
+        *("", "gl1", "gl1:", "gl1:/", "-gl1:/gv", "--log-file=x:/gv", "gl1:/../x", "gl1:/gv/../x", "gl1:/gv,x"),
+        *("gl1:/-gv", "gl1:/gv\n", "gl 1:/gv"),
+    ],
+    "ceph": ["", "-m", "mon1 mon2", "mon1,mon2", "mon1;-c", "mon1;", "mon1\n", "--conf=x", "mon1;mon2 --keyring"],
 }
 
 
@@ -161,7 +195,8 @@ def test_a_source_that_could_mean_more_is_refused_before_anything_is_asked(
 ) -> None:
     driver = driver_of(kind, tmp_path / "drivers")
     option = RECIPES[kind].required[0]
-    volume = Volume("data", kind, {option: text})
+    others = RCLONE if kind == "rclone" else {}
+    volume = Volume("data", kind, {**others, option: text})
 
     with pytest.raises(Invalid, match=f"option '{option}'"):
         driver.create(volume)
@@ -187,6 +222,27 @@ def test_a_source_that_could_mean_more_is_refused_before_anything_is_asked(
         ("sshfs", {**SSHFS, "Ciphers": "aes,ProxyCommand=x"}),
         ("sshfs", {**SSHFS, "idmap": ""}),
         ("sshfs", {**SSHFS, "port": "22 -o x"}),
+        ("s3", {**S3, "prefix": "../other"}),
+        ("s3", {**S3, "prefix": "a,use_cache=/"}),
+        ("s3", {**S3, "endpoint": "https://-nas"}),
+        ("s3", {**S3, "endpoint": "https://nas,url=x"}),
+        ("s3", {**S3, "endpoint": "file:///etc"}),
+        ("s3", {**S3, "region": "x,passwd_file=y"}),
+        ("s3", {**S3, "secret_key": "file:/k", "access_key": "a:b"}),
+        ("s3", {**S3, "secret_key": "file:/k", "access_key": "a\nb"}),
+        ("s3", {**S3, "secret_key": "typed"}),
+        ("rclone", {**RCLONE, "config": "typed"}),
+        ("rclone", {**RCLONE, "cache": "full --rc"}),
+        ("rclone", {**RCLONE, "umask": "0 --rc"}),
+        ("rclone", {**RCLONE, "dir-cache-time": "--rc"}),
+        ("gluster", {**GLUSTER, "backup-servers": "gl2 -gl3"}),
+        ("gluster", {**GLUSTER, "backup-servers": "gl2,gl3"}),
+        ("gluster", {**GLUSTER, "log-level": "DEBUG --x"}),
+        ("ceph", {**CEPH, "path": "relative"}),
+        ("ceph", {**CEPH, "path": "/a/../b"}),
+        ("ceph", {**CEPH, "user": "-admin"}),
+        ("ceph", {**CEPH, "fs": "a b"}),
+        ("ceph", {**CEPH, "key": "typed"}),
     ],
     ids=lambda value: value if isinstance(value, str) else list(value.items())[-1][0] + "=" + list(value.values())[-1],
 )

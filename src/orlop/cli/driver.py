@@ -10,6 +10,7 @@ from orlop.cli import output
 from orlop.cli.options import configured, each
 from orlop.errors import NotFound
 from orlop.volumes.driver import Measured, Resizable, VolumeDriver
+from orlop.volumes.remote import Recipe, RemoteDriver
 
 _HEADINGS = {"Name": "DRIVER", "Scope": "SCOPE", "Options": "OPTIONS"}
 
@@ -53,19 +54,31 @@ def inspect(config: engine.Config, names: Sequence[str], format_: str | None) ->
     sys.exit(failed)
 
 
+def needs(recipe: Recipe) -> str:
+    """What must be there on the host, in words."""
+    return f"the package {recipe.package}" if recipe.package else f"a kernel with {recipe.filesystem}"
+
+
 def _document(name: str, driver: VolumeDriver) -> output.Record:
+    recipe = driver.recipe if isinstance(driver, RemoteDriver) else None
     return {
         "Name": name,
         "Scope": driver.scope,
         "Resizable": isinstance(driver, Resizable),
         "Measured": isinstance(driver, Measured),
+        "Needs": needs(recipe) if recipe else "",
+        "Health": recipe.health if recipe else "",
         "Options": dict(driver.options()),
     }
 
 
 def _page(document: output.Record) -> None:
     click.echo(f"Driver: {document['Name']}\nScope: {document['Scope']}")
-    click.echo(f"Can grow: {'yes' if document['Resizable'] else 'no'}\nOptions:")
+    click.echo(f"Can grow: {'yes' if document['Resizable'] else 'no'}")
+    for name in ("Needs", "Health"):
+        if document[name]:
+            click.echo(f"{name}: {document[name]}")
+    click.echo("Options:")
     options = document["Options"]
     assert isinstance(options, dict)  # noqa: S101 - made just above
     for line in output.table([(f"  {option}", text) for option, text in options.items()]):

@@ -53,7 +53,7 @@ def repair(config: engine.Config) -> Iterator[str]:
 
 def _is_routine(service: VolumeService, action: reconcile.Action) -> bool:
     """Whether it is part of what goes on all the time: the daemon's next round does it, or somebody is at it now."""
-    row = service.state.by_key(action.key)
+    row = reconcile.owner(service, action.key)
     if action.verb == "settle" or (row is not None and row.phase == "trashed"):
         return True
     try:

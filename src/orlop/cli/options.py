@@ -9,6 +9,7 @@ import click
 
 from orlop.engine import Config
 from orlop.errors import Invalid, OrlopError
+from orlop.kernel import processes
 
 _DEFAULT = Config()
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -52,6 +53,7 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
         root: Path, run: Path | None, mounts: Path | None, key_file: Path | None, trash_grace: float,
         hold_grace: float, boot_id: str, **rest: object,
     ) -> object:  # fmt: skip
+        processes.leave_no_core()
         root = root.resolve()
         run = run or Path("/run/orlop") / str(root).strip("/").replace("/", "-")
         mounts, key_file = mounts and mounts.resolve(), key_file and key_file.absolute()

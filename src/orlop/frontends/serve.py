@@ -63,6 +63,7 @@ class Daemon:
             end = time.monotonic() + self._interval
             # A FUSE program that died is noticed at once, but only once: its server may be down for long.
             while (dead := self._service.attachments.died()) <= known and time.monotonic() < end:
+                known = dead  # one that is well again is news when it dies again
                 if self._stop.wait(min(_WATCH_INTERVAL, self._interval)):
                     return
             known = dead

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orlop.kernel import loop, subdir, waiting
+from orlop.kernel import idmap, loop, subdir, waiting
 from orlop.kernel import syscalls as sc
 from orlop.mount import Mount
 
@@ -62,6 +62,9 @@ def make(mount: Mount, target: Path) -> None:
     if mount.is_bind:
         fd = sc.clone_tree(Path(mount.source), recursive="rbind" in mount.options)
         with sc.closing(fd):
+            for option in mount.options:
+                if option.startswith(idmap.OPTION):
+                    idmap.apply(fd, option.removeprefix(idmap.OPTION))
             if attributes := split(mount.options)[0]:
                 sc.set_attributes(fd, attributes)
             sc.move_tree(fd, target)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from orlop.errors import InUse, OrlopError, Unavailable
+from orlop.errors import Busy, InUse, OrlopError, Unavailable
 from orlop.kernel import bare, filesystems, mountinfo, probe, sightings, waiting
 from orlop.kernel import syscalls as sc
 from orlop.kernel.programs import Programs
@@ -26,18 +26,15 @@ class KernelMounter:
 
     def mount(self, mounts: Sequence[Mount], target: Path) -> None:
         """See `Mounter.mount`."""
-        bare.make(target)
-        made = 0
-        try:
-            for mount in mounts:
-                self._mount_one(mount, target)
-                made += 1
-        except (OSError, OrlopError) as error:
-            self._unmount_all(target)
-            if isinstance(error, OrlopError):
-                raise
-            kind = mounts[made].type
-            raise Unavailable(f"mount of {mounts[made].source!r} ({kind}): {filesystems.why(error, kind)}") from error
+        self.programs.begin(target)
+        if len(mounts) == 1:
+            self._make(mounts, target)
+            return
+        fresh = beside(target)
+        self.unmount(fresh)
+        self._make(mounts, fresh)
+        self.programs.rename(fresh, target)
+        self._move(fresh, target)
 
     def unmount(self, target: Path) -> None:
         """See `Mounter.unmount`."""
@@ -70,22 +67,47 @@ class KernelMounter:
         if dead is None:
             self.mount(mounts, target)
             return
-        fresh = target.with_name(f".{target.name}.new")
+        self.programs.settle(target)
+        fresh = beside(target)
         self.unmount(fresh)
-        self.mount(mounts, fresh)
+        self._make(mounts, fresh)
         shown = list(sightings.shown(dead))
         self.programs.rename(fresh, target)
         self._unmount_all(target)
+        self._move(fresh, target)
+        for pid, entry in shown:
+            _show_again(pid, entry, target / entry.root[len(dead.root) :].lstrip("/"))
+
+    def _make(self, mounts: Sequence[Mount], target: Path) -> None:
+        bare.make(target)
+        made = 0
+        try:
+            for mount in mounts:
+                self._mount_one(mount, target)
+                made += 1
+        except (OSError, OrlopError) as error:
+            self._unmount_all(target)
+            with contextlib.suppress(Busy):
+                self.programs.finish(target)
+            if isinstance(error, OrlopError):
+                raise
+            kind = mounts[made].type
+            raise Unavailable(f"mount of {mounts[made].source!r} ({kind}): {filesystems.why(error, kind)}") from error
+
+    def _move(self, fresh: Path, target: Path) -> None:
+        """Show at ``target`` what is on top at ``fresh``, and there nothing any more.
+
+        What is below the top is nowhere to be seen then: the program that shows it holds it, and it goes with that.
+        """
         bare.make(target)
         with sc.closing(sc.clone_tree(fresh)) as tree:
             sc.move_tree(tree, target)
         self._unmount_all(fresh)
-        for pid, entry in shown:
-            _show_again(pid, entry, target / entry.root[len(dead.root) :].lstrip("/"))
 
     def _mount_one(self, mount: Mount, target: Path) -> None:
         if mount.program:
-            self.programs.start(mount, target, lambda: self._is_up(target))
+            below = _mount_id(target)
+            self.programs.start(mount, target, lambda: _mount_id(target) != below and self._is_up(target))
         else:
             filesystems.make(mount, target)
 
@@ -115,6 +137,19 @@ class KernelMounter:
             return {}
         tops = {(entry.device, entry.root): wanted[entry.target] for entry in mountinfo.at(wanted)}
         return sightings.seen(tops)
+
+
+def beside(target: Path) -> Path:
+    """Where mounts are made that come to ``target`` when all is well; a crash leaves them there."""
+    return target.with_name(f".{target.name}.new")
+
+
+def _mount_id(target: Path) -> int | None:
+    try:
+        found = sc.mount_at(target)
+    except OSError:
+        return None
+    return found.id if found else None
 
 
 def _unmount_one(target: Path) -> None:

@@ -1,7 +1,11 @@
-"""Which processes run, told apart from later ones that get the same number."""
+"""Which processes run, told apart from later ones that get the same number; and that they leave no memory behind."""
 
+import contextlib
+import resource
 import subprocess
 from pathlib import Path
+
+from orlop.kernel import syscalls as sc
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -11,6 +15,17 @@ class Child(subprocess.Popen[bytes]):
 
     def __del__(self) -> None:
         """Popen's would warn of just that."""
+
+
+def leave_no_core() -> None:
+    """From now on no memory of this process, and of those it starts, is kept when they crash: secrets are in it."""
+    with contextlib.suppress(OSError, ValueError):
+        # One byte, and not none: that holds for a core_pattern (core(5)) which is a program, too.
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    with contextlib.suppress(OSError):
+        # For ssh, which makes it none: such a program is given a dump without memory.
+        Path("/proc/self/coredump_filter").write_text("0")
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)
 
 
 def boot_id() -> str:

@@ -1,19 +1,20 @@
 """FUSE programs: started for a mount, watched, and let go when it has been taken away.
 
 A program is a process group of its own and outlives the daemon that started it: a restart of the daemon must not touch
-anybody's files. So what is known about it is kept in a folder in memory, one record for each mount point. There it
-finds its secrets too, for as long as it runs: it may have to log in again. What it says goes to a log, which errors
-quote.
+anybody's files. So what is known about it is kept in a folder in memory, one record for each program of a mount point:
+there may be several, each on a level of its own, and an upper one shows what a lower one serves. There it finds its
+secrets too, for as long as it runs: it may have to log in again. What it says goes to a log, which errors quote.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-import resource
+import secrets as chance
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,12 +32,13 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """The process that serves ``target``, and the files with its secrets."""
+    """A process that serves ``target``, and the files with its secrets."""
 
     target: str
     pid: int
     started: int | None
     secrets: Sequence[str]
+    level: int = 0
 
 
 class Programs:
@@ -46,95 +48,111 @@ class Programs:
         """The folder is made when it is needed; secrets are put there only if its filesystem is one ``in_memory``."""
         self._folder, self._patience, self._in_memory = folder, patience, in_memory
         # Kept so that their ends are noticed; those of an earlier daemon have another parent.
-        self._children: dict[Path, processes.Child] = {}
+        self._children: dict[int, processes.Child] = {}
+
+    def begin(self, target: Path) -> None:
+        """Nothing serves ``target`` yet; raises `Busy` while an earlier program of it has not finished writing."""
+        if self.pids(target):
+            raise Busy(f"the program that served '{target}' is still writing; try again later")
+        self.forget(target)
 
     def start(self, mount: Mount, target: Path, is_up: Callable[[], bool]) -> None:
-        """Start ``mount``'s program and wait until ``is_up``.
+        """Start ``mount``'s program, above those that serve ``target`` already, and wait until ``is_up``.
 
-        Raises `Unavailable` with what it said if it ends or is not up in time; then it does not run. Raises `Busy`
-        while an earlier program of the place has not finished writing.
+        Raises `Unavailable` with what it said if it ends or is not up in time; then it does not run.
         """
-        if self.runs(target):
-            raise Busy(f"the program that served '{target}' is still writing; try again later")
         if shutil.which(mount.program[0], path=_ENVIRONMENT["PATH"]) is None:
             raise Unavailable(f"program {mount.program[0]!r} is not installed on this host")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        secrets = self._write_secrets(mount, target)
-        child = self._spawn(mount, target, secrets)
+        level, places, child = len(self._records(target)), self._places(mount), None
+        # Before there is a process: should this one end now, who comes next knows what to clean up.
+        record = _Record(str(target), 0, None, list(places.values()), level)
+        log = self._path(target, level, ".log")
         try:
-            started = processes.start_time(child.pid)
-            self._remember(_Record(str(target), child.pid, started, list(secrets.values())))
-            self._wait(mount, target, child, is_up)
+            self._remember(record)
+            _write_secrets(mount, places)
+            child = self._spawn(mount, {"target": str(target), **places}, log)
+            record = replace(record, pid=child.pid, started=processes.start_time(child.pid))
+            self._remember(record)
+            self._wait(mount, child, is_up, log)
         except BaseException:
-            self._kill(child)
-            self.forget(target)
+            if child:
+                self._kill(child)
+            self._forget(record)
             raise
 
-    def runs(self, target: Path) -> bool:
-        """Whether a program that was started for ``target`` still runs."""
-        return self.pid(target) is not None
+    def pids(self, target: Path) -> list[int]:
+        """The processes that serve ``target`` now, the lowest first."""
+        return [record.pid for record in self._records(target) if self._runs(record)]
 
-    def pid(self, target: Path) -> int | None:
-        """The process that serves ``target``; None if there is none."""
-        record, child = self._record(target), self._children.get(target)
-        if record is None:
-            return None
-        if child is not None and child.pid == record.pid:
+    def _runs(self, record: _Record) -> bool:
+        child = self._children.get(record.pid)
+        if child is not None:
             # A process with threads is a corpse before the last of them has gone; only its parent can tell.
-            return child.pid if child.poll() is None else None
-        return record.pid if processes.start_time(record.pid) == record.started else None
+            return child.poll() is None
+        return record.started is not None and processes.start_time(record.pid) == record.started
 
     def died(self) -> Iterator[Path]:
-        """The mount points whose program has ended although nobody took the mount away."""
-        for path in self._folder.glob("*.json"):
-            record = _read(path)
-            if record is not None and not self.runs(Path(record.target)):
-                yield Path(record.target)
+        """The mount points one of whose programs has ended although nobody took the mount away."""
+        records = [record for path in self._folder.glob("*.json") if (record := _read(path)) is not None]
+        yield from dict.fromkeys(Path(record.target) for record in records if not self._runs(record))
         self._cut_logs()
 
-    def why(self, target: Path) -> str:
-        """The last thing that the program of ``target`` said."""
-        return _last_words(self._path(target, ".log"))
-
     def finish(self, target: Path) -> None:
-        """The mount has gone: wait until its program has written everything and ended.
+        """The mount has gone: wait until its programs have written everything and ended, and forget them.
 
-        Raises `Busy` if that takes long; the program is left to finish.
+        Raises `Busy` if that takes long; what has not ended is left to finish.
         """
-        if self._record(target) is None:
-            return
-        end = time.monotonic() + FAREWELL
-        while (pid := self.pid(target)) is not None:
-            if time.monotonic() > end:
-                raise Busy(f"'{target}' is unmounted, but process {pid} is still writing what was changed there")
-            time.sleep(_POLL)
+        self._wait_for_end(self._records(target))
         self.forget(target)
 
+    def settle(self, target: Path) -> None:
+        """A program of ``target`` has died: end those above it, which show nothing now, and let those below finish.
+
+        Their mounts went with what was above. Raises `Busy` if that takes long.
+        """
+        records = self._records(target)
+        dead = next((record.level for record in records if not self._runs(record)), len(records))
+        for record in records[dead + 1 :]:
+            if self._runs(record):
+                os.killpg(record.pid, signal.SIGKILL)
+        if dead < len(records):
+            self._wait_for_end(records)
+
     def rename(self, old: Path, new: Path) -> None:
-        """The program that was started for ``old`` serves ``new`` from now on; what served that is forgotten."""
+        """The programs that were started for ``old`` serve ``new`` from now on; what served that is forgotten."""
         self.forget(new)
-        record = self._record(old)
-        if record is None:
-            return
-        if old in self._children:
-            self._children[new] = self._children.pop(old)
-        self._remember(replace(record, target=str(new)))
-        self._path(old, ".log").rename(self._path(new, ".log"))
-        self._path(old, ".json").unlink()
+        for record in self._records(old):
+            self._remember(replace(record, target=str(new)))
+            self._path(old, record.level, ".log").rename(self._path(new, record.level, ".log"))
+            self._path(old, record.level, ".json").unlink()
 
     def forget(self, target: Path) -> None:
         """No program serves ``target`` any more; none is fine."""
-        self._children.pop(target, None)
-        record = self._record(target)
-        for secret in record.secrets if record else ():
-            Path(secret).unlink(missing_ok=True)
-        for path in self._folder.glob(self._path(target, ".*").name):
-            path.unlink(missing_ok=True)
+        for record in reversed(self._records(target)):
+            self._forget(record)
 
-    def _spawn(self, mount: Mount, target: Path, secrets: Mapping[str, str]) -> processes.Child:
-        log = self._path(target, ".log")
+    def _wait_for_end(self, records: Sequence[_Record]) -> None:
+        end = time.monotonic() + FAREWELL
+        for record in records:
+            while self._runs(record):
+                if time.monotonic() > end:
+                    what = f"'{record.target}' is unmounted, but process {record.pid}"
+                    raise Busy(f"{what} is still writing what was changed there")
+                time.sleep(_POLL)
+
+    def _forget(self, record: _Record) -> None:
+        child = self._children.pop(record.pid, None)
+        if child is not None and child.poll() is None:
+            # It ends when nobody sees its mount any more, and somebody has to notice.
+            threading.Thread(target=child.wait, daemon=True, name=f"end of {record.pid}").start()
+        for secret in record.secrets:
+            Path(secret).unlink(missing_ok=True)
+        for suffix in (".log", ".json"):
+            self._path(Path(record.target), record.level, suffix).unlink(missing_ok=True)
+
+    def _spawn(self, mount: Mount, places: Mapping[str, str], log: Path) -> processes.Child:
         log.unlink(missing_ok=True)
-        places = {"target": str(target), **secrets}
         with log.open("ab") as said:
             child = processes.Child(
                 [_filled(word, places) for word in mount.program],
@@ -145,26 +163,18 @@ class Programs:
                 cwd="/",
                 start_new_session=True,
             )
-        with contextlib.suppress(ProcessLookupError):  # its memory holds the secrets
-            resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
         if child.stdin:
             with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
                 stdin.write(dict(mount.secrets).get("stdin", "").encode(errors="surrogateescape"))
-        self._children[target] = child
+        self._children[child.pid] = child
         return child
 
-    def _write_secrets(self, mount: Mount, target: Path) -> dict[str, str]:
-        """Put each into a file for its owner only; returns where they are."""
-        places = {}
-        for name, value in mount.secrets:
-            if name != "stdin":
-                self._refuse_disk()
-                place = self._path(target, f".{name}")
-                place.unlink(missing_ok=True)
-                with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
-                    file.write(value.encode(errors="surrogateescape"))
-                places[name] = str(place)
-        return places
+    def _places(self, mount: Mount) -> dict[str, str]:
+        """Where each of the secrets will be: a new place, since the program that is replaced has its own."""
+        names = [name for name, _ in mount.secrets if name != "stdin"]
+        if names:
+            self._refuse_disk()
+        return {name: str(self._folder / f"{chance.token_hex(8)}.secret") for name in names}
 
     def _refuse_disk(self) -> None:
         kind = mountinfo.filesystem_of(self._folder)
@@ -173,15 +183,15 @@ class Programs:
                 f"secrets are kept in memory only, and '{self._folder}' is on {kind}; mount a tmpfs there"
             )
 
-    def _wait(self, mount: Mount, target: Path, child: processes.Child, is_up: Callable[[], bool]) -> None:
+    def _wait(self, mount: Mount, child: processes.Child, is_up: Callable[[], bool], log: Path) -> None:
         end = time.monotonic() + self._patience
         while not is_up():
             if child.poll() is not None:
-                raise Unavailable(f"mount of {mount.source!r} by {mount.program[0]}: {self.why(target)}")
+                raise Unavailable(f"mount of {mount.source!r} by {mount.program[0]}: {_last_words(log)}")
             if time.monotonic() > end:
-                said = self.why(target)
                 raise Unavailable(
-                    f"mount of {mount.source!r} by {mount.program[0]}: no answer within {self._patience:.0f} s ({said})"
+                    f"mount of {mount.source!r} by {mount.program[0]}: no answer within {self._patience:.0f} s "
+                    f"({_last_words(log)})"
                 )
             time.sleep(_POLL)
 
@@ -191,16 +201,21 @@ class Programs:
         child.wait()
 
     def _remember(self, record: _Record) -> None:
-        path = self._path(Path(record.target), ".json")
+        path = self._path(Path(record.target), record.level, ".json")
         new = path.with_suffix(".new")
         new.write_text(json.dumps(asdict(record)))
         new.rename(path)
 
-    def _record(self, target: Path) -> _Record | None:
-        return _read(self._path(target, ".json"))
+    def _records(self, target: Path) -> list[_Record]:
+        """What is known of ``target``'s programs, the lowest first."""
+        found: list[_Record] = []
+        while record := _read(self._path(target, len(found), ".json")):
+            found.append(record)
+        return found
 
-    def _path(self, target: Path, suffix: str) -> Path:
-        return self._folder / (hashlib.sha256(os.fsencode(target)).hexdigest()[:16] + suffix)
+    def _path(self, target: Path, level: int, suffix: str) -> Path:
+        key = hashlib.sha256(os.fsencode(target)).hexdigest()[:16]
+        return self._folder / f"{key}{f'-{level}' if level else ''}{suffix}"
 
     def _cut_logs(self) -> None:
         """A program that complains for months must not fill the memory; it appends, so it goes on at the start."""
@@ -215,6 +230,13 @@ def _read(path: Path) -> _Record | None:
         return _Record(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _write_secrets(mount: Mount, places: Mapping[str, str]) -> None:
+    """Each in a file for its owner only."""
+    for name, place in places.items():
+        with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+            file.write(dict(mount.secrets)[name].encode(errors="surrogateescape"))
 
 
 def _filled(word: str, places: Mapping[str, str]) -> str:

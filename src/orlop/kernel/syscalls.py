@@ -29,6 +29,7 @@ MNT_DETACH = 2
 ATIME = 0x70
 """The bits of MOUNT_ATTR_* that are about access times."""
 UMOUNT_NOFOLLOW = 8
+PR_SET_DUMPABLE = 4
 
 _STATX_MNT_ID = 0x1000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
@@ -83,6 +84,11 @@ def move_tree(tree: int, target: Path | bytes) -> None:
 def keep_mounts_private() -> None:
     """Let what is mounted in this mount namespace from now on be seen in no other (MS_REC | MS_PRIVATE)."""
     _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(0x4000 | 1 << 18), None))
+
+
+def prctl(option: int, value: int) -> None:
+    """Change something of this process (prctl(2))."""
+    _checked(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0))
 
 
 def unshare(flags: int) -> None:

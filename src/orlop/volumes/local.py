@@ -8,15 +8,16 @@ type= device= o=        whatever mount(8) can mount, as Docker's local driver ha
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import Invalid, Unavailable
-from orlop.kernel import btrfs
+from orlop.kernel import btrfs, idmap
 from orlop.mount import Mount
 from orlop.volumes import folders, image, network, references, sources
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.options import capacity, flag, mode, number
+from orlop.volumes.ownership import Owner, mapped
 from orlop.volumes.sources import ShadowSource, Source, SubvolumeSource, Users
 
 _DOCKER = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
@@ -30,9 +31,17 @@ class LocalDriver:
 
     scope: Scope = "local"
 
-    def __init__(self, root: Path, resolve: references.Resolve = references.resolve):
-        """``root`` holds a folder for each volume, named by its key; ``resolve`` finds the passwords in ``o``."""
-        self._root, self._resolve = root, resolve
+    def __init__(
+        self,
+        root: Path,
+        resolve: references.Resolve = references.resolve,
+        can_map: Callable[[Path], bool] = idmap.works_on,
+    ):
+        """``root`` holds a folder for each volume, named by its key; ``resolve`` finds the passwords in ``o``.
+
+        ``can_map`` says whether the kernel can show other owners for what a folder is on.
+        """
+        self._root, self._resolve, self._can_map = root, resolve, can_map
 
     def options(self) -> Mapping[str, str]:
         """See `VolumeDriver.options`."""
@@ -40,8 +49,10 @@ class LocalDriver:
             "size": "most bytes it may hold, such as 10g: the volume becomes a filesystem of its own",
             "fs": "with size: xfs or ext4 (default: xfs from 300 MiB up)",
             "thin": "with size: true to reserve no space on the host (default false)",
-            "uid": "owner of its root (default 0)",
-            "gid": "group of its root (default 0)",
+            "uid": "owner of its root (default 0); with mountpoint: whom the files of its owner are shown to belong to",
+            "gid": "group of its root (default 0); with mountpoint: likewise",
+            "filemode": "with mountpoint: permissions of every file, in octal (default: as stored)",
+            "dirmode": "with mountpoint: permissions of every folder, in octal (default: as stored)",
             "mode": "permissions of its root, in octal (default 0755)",
             "mountpoint": "a folder of yours to use instead, made if missing and kept by rm",
             "type": "type of filesystem, as for mount -t",
@@ -82,7 +93,7 @@ class LocalDriver:
         if "device" in options:
             return [_as_docker(volume, self._resolve)]
         if "mountpoint" in options:
-            return [Mount.bind(Path(options["mountpoint"]))]
+            return self._yours(volume)
         size = capacity(volume)
         if size is None:
             return [Mount.bind(folder / "_data")]
@@ -130,12 +141,21 @@ class LocalDriver:
             return (self._root / volume.key / "image").stat().st_blocks * 512
         return folders.occupied(Path(volume.options.get("mountpoint", self._root / volume.key / "_data")))
 
+    def _yours(self, volume: Volume) -> Sequence[Mount]:
+        folder, owner = Path(volume.options["mountpoint"]), Owner.asked(volume)
+        try:
+            stored = folder.stat()
+        except OSError as error:
+            raise Unavailable(f"'{folder}', the mountpoint of volume {volume.name!r}: {error.strerror}") from error
+        by_kernel = owner != Owner() and self._can_map(folder)
+        return mapped(Mount.bind(folder), (stored.st_uid, stored.st_gid), owner, by_kernel=by_kernel)
+
 
 def _check(volume: Volume) -> None:
     """Raises `Invalid` for options that contradict each other or themselves."""
     options = volume.options
     _check_form(options)
-    number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0), flag(volume, "thin")
+    Owner.asked(volume), mode(volume, "mode", 0), flag(volume, "thin")
     size = capacity(volume)
     if size is not None:
         image.choose(options.get("fs"), size)
@@ -156,8 +176,12 @@ def _check_form(options: Mapping[str, str]) -> None:
         raise Invalid(f"options {forms[0]!r} and {forms[1]!r} exclude each other")
     if not {"fs", "thin"}.isdisjoint(options) and "size" not in options:
         raise Invalid("options 'fs' and 'thin' need 'size'")
-    if not {"uid", "gid", "mode"}.isdisjoint(options) and forms not in ([], ["size"]):
-        raise Invalid(f"options 'uid', 'gid' and 'mode' do not go with {forms[0]!r}")
+    if not {"uid", "gid", "mode"}.isdisjoint(options) and "device" in options:
+        raise Invalid("options 'uid', 'gid' and 'mode' do not go with 'device'; 'o' says what its filesystem can")
+    if "mode" in options and "mountpoint" in options:
+        raise Invalid("option 'mode' does not go with 'mountpoint'; 'dirmode' shows other permissions")
+    if not {"filemode", "dirmode"}.isdisjoint(options) and "mountpoint" not in options:
+        raise Invalid("options 'filemode' and 'dirmode' need 'mountpoint'; elsewhere files keep what they are given")
 
 
 def _check_path(text: str) -> None:

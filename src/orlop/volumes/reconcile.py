@@ -6,6 +6,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -74,9 +75,10 @@ def decide(facts: Facts) -> list[Action]:
 
 def carry_out(service: VolumeService, action: Action) -> None:
     """Do ``action``, if it is still needed; raises `OrlopError` where it cannot be done now."""
-    row = service.state.by_key(action.key)
-    if row is None:
-        service.attachments.mounter.unmount(service.attachments.mounts / action.key)
+    row = owner(service, action.key)
+    if row is None or row.key != action.key:
+        with service.locked(row) if row else nullcontext():
+            service.attachments.mounter.unmount(service.attachments.mounts / action.key)
     elif action.verb == "purge" and row.phase == "filling":
         with service.locked(row) as current:
             if current is not None and current.phase == "filling":
@@ -89,6 +91,11 @@ def carry_out(service: VolumeService, action: Action) -> None:
         with service.locked(row) as current:
             if current is not None:
                 _work_on(service, action.verb, current)
+
+
+def owner(service: VolumeService, key: str) -> Row | None:
+    """The volume whose place ``key`` is, or beside whose place it is, where mounts wait until all is well."""
+    return service.state.by_key(key.removeprefix(".").removesuffix(".new") if key.startswith(".") else key)
 
 
 def reconcile(service: VolumeService) -> list[Action]:

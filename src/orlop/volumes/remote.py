@@ -10,8 +10,9 @@ from pathlib import Path
 
 from orlop.errors import Invalid
 from orlop.mount import Mount
-from orlop.volumes import network, references
+from orlop.volumes import network, ownership, references
 from orlop.volumes.driver import Scope, Volume
+from orlop.volumes.options import flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,16 @@ class Recipe:
     options: Mapping[str, str]
     """Each with a line of help."""
     required: tuple[str, ...]
+    health: str
+    """How it is seen that a volume of this kind is well, or is not, and what is done then."""
     secrets: tuple[str, ...] = ()
     """The options that hold secrets: given by reference."""
     filesystem: str = ""
     """What the kernel must know, where no program mounts."""
     package: str = ""
     """The Debian package of the program, where one mounts."""
+    owns: tuple[str, ...] = ()
+    """Those of `orlop.volumes.ownership.OPTIONS` that are mount options of its own."""
 
 
 class RemoteDriver:
@@ -57,7 +62,10 @@ class RemoteDriver:
 
     def options(self) -> Mapping[str, str]:
         """See `VolumeDriver.options`."""
-        return self.recipe.options
+        return {
+            **self.recipe.options,
+            **{name: text for name, text in ownership.HELP.items() if name not in self.recipe.owns},
+        }
 
     def secrets(self) -> Collection[str]:
         """The options that hold secrets."""
@@ -71,7 +79,7 @@ class RemoteDriver:
         for option in self.recipe.secrets:
             if option in volume.options:
                 references.check(option, volume.options[option])
-        self.recipe.mount(Asked(volume, lambda _: "", lambda host: host, self._folder))
+        self._mounts(Asked(volume, lambda _: "", lambda host: host, self._folder))
 
     def remove(self, volume: Volume) -> None:
         """Nothing to do: what is on the server stays there."""
@@ -80,10 +88,14 @@ class RemoteDriver:
         """See `VolumeDriver.attach`."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         asked = Asked(volume, lambda option: self._secret(volume, option), network.address, self._folder)
-        return [self.recipe.mount(asked)]
+        return self._mounts(asked)
 
     def detach(self, volume: Volume) -> None:
         """Nothing to undo: the program ends with its mount."""
+
+    def _mounts(self, asked: Asked) -> Sequence[Mount]:
+        owner = ownership.Owner.asked(asked.volume, besides=self.recipe.owns)
+        return ownership.shown(self.recipe.mount(asked), owner, read_only=flag(asked.volume, "ro"))
 
     def _secret(self, volume: Volume, option: str) -> str:
         return self._resolve(option, volume.options[option]).decode(errors="surrogateescape").rstrip("\r\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orlop.errors import Busy, NotFound, Unavailable
 from orlop.mount import Mount
+from orlop.volumes import ownership
 from orlop.volumes import shared_options as options
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.shared_folder import SharedFolder, told
@@ -73,7 +74,7 @@ class SharedDriver:
         with told(folder.path):
             if folder.read(volume.name) is None:
                 raise NotFound(f"volume {volume.name!r} has gone from '{folder.path}': another host removed it")
-            return [Mount.bind(folder.data(volume.name))]
+            return ownership.shown(Mount.bind(folder.data(volume.name)), options.shown_as(volume))
 
     def detach(self, volume: Volume) -> None:
         """Nothing to undo."""

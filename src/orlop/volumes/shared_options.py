@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from orlop.errors import Conflict, Invalid
 from orlop.volumes.driver import Volume
 from orlop.volumes.options import mode, number
+from orlop.volumes.ownership import Owner
 
 _BLOCK = "refused: for backing=relocatable, which is the driver 'bucket'"
 HELP: Mapping[str, str] = {
     "uid": "owner of a new volume's root (default 0)",
     "gid": "group of a new volume's root (default 0)",
+    "filemode": "permissions of every file, in octal (default: as stored)",
+    "dirmode": "permissions of every folder, in octal (default: as stored)",
     "mode": "permissions of a new volume's root, in octal (default 0755)",
     "backing": "shared, for those who come from Cloudstor: all that this driver has",
     "perfmode": "refused: how fast it is, is decided where the filesystem is made",
@@ -24,7 +27,7 @@ _NO_DIFFERENCE = frozenset({"backing"})
 
 def check(volume: Volume) -> None:
     """Raises `Invalid` for an option that makes no sense."""
-    owner(volume), permissions(volume)
+    owner(volume), permissions(volume), shown_as(volume)
     for name in volume.options:
         _, refused, why = HELP[name].rpartition("refused: ")
         if refused:
@@ -39,6 +42,11 @@ def check(volume: Volume) -> None:
 def owner(volume: Volume) -> tuple[int, int]:
     """User and group of a new volume's root."""
     return number(volume, "uid", 0), number(volume, "gid", 0)
+
+
+def shown_as(volume: Volume) -> Owner:
+    """How its files are shown: the filesystem keeps owners, so only permissions are others than it says."""
+    return Owner.asked(volume, besides=("uid", "gid"))
 
 
 def permissions(volume: Volume) -> int:

@@ -4,7 +4,7 @@ import re
 
 from orlop.mount import Mount
 from orlop.volumes.options import matching
-from orlop.volumes.recipes.words import PATH, READ_ONLY, WORD, safe
+from orlop.volumes.recipes.words import PATH, PROGRAM, READ_ONLY, WORD, safe
 from orlop.volumes.remote import Asked, Recipe
 
 _MONITORS = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9.:\[\]_-]*(?:;[A-Za-z0-9\[][A-Za-z0-9.:\[\]_-]*)*")
@@ -43,5 +43,6 @@ CEPH = Recipe(
     },
     required=("monitors",),
     secrets=("key",),
+    health=PROGRAM,
     package="ceph-fuse",
 )

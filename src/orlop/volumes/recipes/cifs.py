@@ -58,5 +58,7 @@ CIFS = Recipe(
     },
     required=("share",),
     secrets=("password",),
+    health="asked for its free space: an answer within 5 s; the kernel connects again by itself",
     filesystem="cifs",
+    owns=("uid", "gid", "filemode", "dirmode"),
 )

@@ -4,7 +4,7 @@ import re
 
 from orlop.mount import Mount
 from orlop.volumes.options import choice, flag, matching
-from orlop.volumes.recipes.words import HOST, PATH, READ_ONLY, switched_on
+from orlop.volumes.recipes.words import HOST, PATH, PROGRAM, READ_ONLY, switched_on
 from orlop.volumes.remote import Asked, Recipe
 
 _SHARE = re.compile(rf"{HOST}:/(?P<volume>[A-Za-z0-9][A-Za-z0-9._-]*)(?P<path>(?:/{PATH})?)")
@@ -44,5 +44,6 @@ GLUSTER = Recipe(
         **READ_ONLY,
     },
     required=("share",),
+    health=PROGRAM,
     package="glusterfs-client",
 )

@@ -48,5 +48,6 @@ NFS = Recipe(
         **READ_ONLY,
     },
     required=("share",),
+    health="asked for its free space: an answer within 5 s; a stale handle is mounted anew at the next mount",
     filesystem="nfs",
 )

@@ -4,14 +4,12 @@ import re
 
 from orlop.mount import Mount
 from orlop.volumes.options import matching
-from orlop.volumes.recipes.words import HOST, PATH, READ_ONLY, numbers, safe, texts
+from orlop.volumes.recipes.words import HOST, PATH, PROGRAM, READ_ONLY, numbers, safe, texts
 from orlop.volumes.remote import Asked, Recipe
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _URL = re.compile(rf"https?://{HOST}(?::[0-9]+)?(?:/{PATH})?")
 _NUMBERS = {
-    "uid": "owner of files that have none in the bucket (default 0)",
-    "gid": "group of files that have none in the bucket (default 0)",
     "stat_cache_expire": "seconds for which it is remembered what is in the bucket (default 60)",
     "retries": "how often a request is repeated (default 5)",
 }
@@ -74,5 +72,6 @@ S3 = Recipe(
     },
     required=("bucket",),
     secrets=("secret_key",),
+    health=PROGRAM,
     package="s3fs",
 )

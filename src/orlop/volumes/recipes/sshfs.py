@@ -4,7 +4,7 @@ import re
 
 from orlop.mount import Mount
 from orlop.volumes.options import choice, matching
-from orlop.volumes.recipes.words import HOST, PATH, READ_ONLY, numbers, safe, switched_on, texts
+from orlop.volumes.recipes.words import HOST, PATH, PROGRAM, READ_ONLY, numbers, safe, switched_on, texts
 from orlop.volumes.remote import Asked, Recipe
 
 # Docker's example has a space after the colon.
@@ -83,5 +83,7 @@ SSHFS = Recipe(
     },
     required=("sshcmd",),
     secrets=("password", "key", "known_hosts"),
+    health=PROGRAM,
     package="sshfs",
+    owns=("uid", "gid"),
 )

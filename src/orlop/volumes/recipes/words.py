@@ -19,6 +19,8 @@ WORD = re.compile(r"[A-Za-z0-9_.+@][A-Za-z0-9_.+@:/=-]*")
 SAFE = ("nosuid", "nodev")
 """No server makes a process of this host more than it is."""
 READ_ONLY = {"ro": "true to refuse every write (default false)"}
+PROGRAM = "its program runs, and answers within 5 s when asked for free space; one that died is started again in place"
+"""How the health of what a program serves is seen."""
 SOFT = {"soft": "true to give an error when the server is away for long, instead of waiting for it (default false)"}
 
 

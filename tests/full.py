@@ -1,0 +1,34 @@
+"""A volume whose server has no room left, as whoever writes there sees it: the same story for every driver."""
+
+import errno
+import os
+from pathlib import Path
+
+MORE = 64 << 20
+"""More bytes than any server of these tests has room for."""
+
+
+def fill(place: Path) -> int:
+    """Write until there is no room, and return the error's number; what was there before is kept."""
+    (place / "kept").write_text("kept")
+    big = os.open(place / "big", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    error = 0
+    try:
+        for _ in range(MORE >> 16):
+            os.write(big, os.urandom(1 << 16))
+        os.fsync(big)
+    except OSError as full:
+        error = full.errno or errno.EIO
+    try:
+        os.close(big)
+    except OSError as full:
+        error = error or full.errno or errno.EIO
+    return error
+
+
+def goes_on(place: Path) -> None:
+    """Make room, and find that all is well again."""
+    (place / "big").unlink()
+    (place / "new").write_text("new")
+    assert (place / "kept").read_text() == "kept"
+    assert (place / "new").read_text() == "new"
