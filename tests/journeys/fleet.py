@@ -127,8 +127,9 @@ class Fleet:
     def clean(self) -> None:
         """All machines on and joined; no service, container, volume."""
         for node in self.nodes:
-            self.switch.heal(node.name)
-            if not node.machine.running:
+            if node.machine.running:
+                self.switch.heal(node.name)
+            else:
                 self.power_on(node)
             self.sh(f"docker node update --availability active {node.name}")
         self.sh("docker service ls -q | xargs -r docker service rm")

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -171,11 +171,16 @@ class Machine:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Every process in it stands still meanwhile, as when a hypervisor pauses it."""
+        pids = [pid for pid in _inhabitants(self.pid) if pid != self._init]
         _cgroups.freeze(self._cgroup)
+        _send(pids, signal.SIGSTOP)
         try:
             yield
         finally:
             _cgroups.thaw(self._cgroup)
+            _send(pids, signal.SIGCONT)
+            for process in self._spawned:
+                process.go_on()
 
     def run(
         self,
@@ -254,6 +259,22 @@ class Machine:
             process.wait()
         self._spawned.clear()
         self._outer, self._init = None, 0
+
+
+def _inhabitants(init: int) -> list[int]:
+    """The processes of the machine itself; those of its containers are in namespaces of their own."""
+    inside, found = Path(f"/proc/{init}/ns/pid").readlink(), []
+    for link in Path("/proc").glob("[0-9]*/ns/pid"):
+        with suppress(OSError):
+            if link.readlink() == inside:
+                found.append(int(link.parts[2]))
+    return found
+
+
+def _send(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:

@@ -36,6 +36,10 @@ class Process:
         if self.running:
             os.kill(self.pid, number)
 
+    def go_on(self) -> None:
+        """After SIGCONT: the program that started it has stopped when it did, and waits for the same."""
+        self._outer.send_signal(signal.SIGCONT)
+
     def kill9(self) -> None:
         """End it at once, as a crash would, and wait until it has gone."""
         self.send(signal.SIGKILL)
