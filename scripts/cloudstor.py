@@ -42,7 +42,7 @@ def chapter(story: "Story", demo: Demo) -> None:
     """Two nodes share a volume: the engine's plugin, and another orlop that knows the account and nothing else."""
     _start(demo)
     node2 = _second_node(demo)
-    story.chapter("6. Cloudstor: one volume for all nodes")
+    story.chapter("8. Cloudstor: one volume for all nodes")
     story.why("The account is a stand-in for Azure's, on this computer; it has not been compared with the real one.")
     story.why("Its shares are exported by a real Samba, and this kernel mounts them by SMB 3.")
     story.run("docker volume create -d cloudstor -o uid=1000 -o filemode=0640 tutorial-shared", "^tutorial-shared$")

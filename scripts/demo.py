@@ -21,7 +21,7 @@ _PATIENCE = 120
 """Seconds that a program has to start: computers may be slow."""
 _LONGEST = 64
 """A socket's path has at most 107 characters (unix(7)), and the engine's own are deeper than this folder."""
-_OWN_ENGINE = (
+OWN_ENGINE = (
     *("--containerd-namespace", "orlop-demo", "--containerd-plugins-namespace", "orlop-demo-plugins"),
     # The host's network and firewall are left as they are; the story needs none.
     *("--bridge=none", "--iptables=false", "--ip-masq=false"),
@@ -40,7 +40,7 @@ class Demo:
         self.folder = folder.resolve()
         if len(str(self.folder)) > _LONGEST:
             raise Trouble(f"'{self.folder}' is too long a path for sockets; set ORLOP_DEMO to a shorter one")
-        self.own = not _answers(YOURS)
+        self.own = not answers(YOURS)
         self.engine = self.folder / "docker.sock" if self.own else YOURS
 
     @property
@@ -51,7 +51,7 @@ class Demo:
     def start(self) -> None:
         """Start what does not run yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.own and not _answers(self.engine):
+        if self.own and not answers(self.engine):
             self._start_engine()
         self.start_plugin()
 
@@ -59,10 +59,10 @@ class Demo:
         """Start orlop, unless ours runs. Raises `Trouble` if somebody else's has its place."""
         if self.running("orlop"):
             return
-        if _answers(PLUGIN):
+        if answers(PLUGIN):
             raise Trouble(f"another orlop answers at '{PLUGIN}'; the story kills its plugin, so stop that one first")
         argv = [sys.executable, "-m", "orlop", "serve", "--root", str(self.root), "--trash-grace", "1m"]
-        self._start("orlop", [*argv, "--socket", str(PLUGIN)], lambda: _answers(PLUGIN))
+        self._start("orlop", [*argv, "--socket", str(PLUGIN)], lambda: answers(PLUGIN))
 
     def load(self, *names: str) -> None:
         """Load the images that the engine lacks; a tag that it has keeps its meaning."""
@@ -111,7 +111,11 @@ class Demo:
 
     def stop(self) -> list[str]:
         """End what we started, the engine first so that it gives its volumes back; the names of what ended."""
-        return [program for program in ("dockerd", "orlop", "cloudstor", "azure") if self._stop(program)]
+        return [
+            program
+            for program in ("dockerd", "engine2", "orlop", "orlop2", "cloudstor", "azure")
+            if self._stop(program)
+        ]
 
     def start_program(self, program: str, argv: list[str], ready: Callable[[], object], env: Mapping[str, str]) -> None:
         """Start one more, unless it runs; `stop` ends it too. ``argv`` names our folder."""
@@ -126,8 +130,8 @@ class Demo:
         (self.folder / "docker.pid").unlink(missing_ok=True)
         argv = ["dockerd", f"--host=unix://{self.engine}", f"--config-file={self.folder}/daemon.json"]
         argv += [f"--data-root={self.folder}/data", f"--exec-root={self.folder}/exec"]
-        argv += [f"--pidfile={self.folder}/docker.pid", *_OWN_ENGINE]
-        self._start("dockerd", argv, lambda: _answers(self.engine) and self.docker("version").returncode == 0)
+        argv += [f"--pidfile={self.folder}/docker.pid", *OWN_ENGINE]
+        self._start("dockerd", argv, lambda: answers(self.engine) and self.docker("version").returncode == 0)
 
     def _start(
         self, program: str, argv: list[str], ready: Callable[[], object], env: Mapping[str, str] | None = None
@@ -164,7 +168,8 @@ class Demo:
         return {tag: image for tag, image in (line.split() for line in lines) if "<none>" not in tag}
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
+    """Whether somebody listens at a socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(2)
         try:

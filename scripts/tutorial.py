@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import cloudstor
+import timeline
 from demo import PLUGIN, YOURS, Demo, Trouble
 
 _FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "run"
@@ -195,6 +196,8 @@ def play(demo: Demo) -> None:
     a_limit_holds(story)
     a_database_moves_house(story)
     the_plugin_is_killed(story, demo)
+    timeline.snapshots(story, demo)
+    timeline.moving(story, demo)
     why_not = cloudstor.missing(demo)
     if why_not:
         story.why(f"The chapter on Cloudstor is left out: {why_not}. docs/cloudstor.md tells it.")

@@ -33,7 +33,7 @@ def test_the_chapter_on_cloudstor_is_true_and_ends_without_a_trace() -> None:
 
         told = machine.run(argv, timeout=500).stdout
 
-        assert "6. Cloudstor: one volume for all nodes" in told
+        assert "8. Cloudstor: one volume for all nodes" in told
         assert "  1000 640\n" in told
         assert "  from node 1\n" in told
         assert "it has not been compared with the real one" in told

@@ -46,10 +46,10 @@ def test_the_tutorial_is_true_twice_and_leaves_nothing_when_it_is_stopped(machin
         assert "nothing was lost" in told
         assert f"docker -H unix://{machine.folder}/demo/docker.sock volume create -d orlop" in told
         assert "driver: orlop" in told
-        assert ("6. Cloudstor: one volume" in told) != ("Cloudstor is left out: this kernel has no SMB" in told)
+        assert ("8. Cloudstor: one volume" in told) != ("Cloudstor is left out: this kernel has no SMB" in told)
     engine = "Docker Engine    process "
     assert first.split(engine)[1].split(",")[0] == second.split(engine)[1].split(",")[0]
-    assert stopped == "stopped: dockerd, orlop\n"
+    assert stopped == "stopped: dockerd, engine2, orlop, orlop2\n"
     assert again == "stopped: nothing was running\n"
     left = machine.run(["ps", "-eo", "args"]).stdout
     assert not [line for line in left.splitlines() if "demo" in line or "orlop serve" in line]
@@ -74,7 +74,7 @@ def test_the_tutorial_uses_the_engine_that_answers_and_leaves_what_is_yours_alon
     assert "Docker Engine    your own, at /run/docker.sock" in told
     assert "  docker volume create -d orlop data" in told
     assert engine.docker("inspect", "-f", "{{.Id}}", "alpine").stdout == yours != busybox
-    assert stopped == "stopped: orlop\n"
+    assert stopped == "stopped: engine2, orlop, orlop2\n"
     assert engine.docker("ps", "--format", "{{.Names}}").stdout == "app\n"
     assert "data" in engine.docker("volume", "ls", "-q", "--filter", "driver=local").stdout.split()
 

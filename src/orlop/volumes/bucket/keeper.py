@@ -23,7 +23,8 @@ from orlop.volumes.driver import Volume
 
 _LOOK = 0.25
 """Seconds between looks at the sessions: how late a writer may be stopped at most, of the margin of 3."""
-_IDLE = 20.0
+_IDLE = 5.0
+"""Seconds without a volume in use after which it ends."""
 _AGAIN = 1.0
 """Seconds until a store that did not answer is asked again."""
 _log = logging.getLogger(__name__)
