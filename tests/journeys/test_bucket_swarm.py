@@ -5,13 +5,16 @@ elsewhere, with everything that was there ``sync`` seconds before, and what the 
 """
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from tests.journeys.fleet import Fleet, Node, check
 
 pytestmark = [pytest.mark.part("E1", "D9"), pytest.mark.timeout(240)]
 
+PAGE = Path(__file__).parents[2] / "docs/bucket.md"
 SYNC, LEASE = 1, 6
 MOVED = 60
 """Seconds in which a task runs elsewhere: the swarm has to notice, and the lease has to end."""
@@ -185,3 +188,28 @@ def test_a_database_in_a_service_moves_with_its_volume(fleet: Fleet) -> None:
 
     other.eventually(lambda: answers(other, successor))
     assert sql(other, successor, "select count(*), sum(n) from t") == "10000|50005000"
+
+
+def test_the_pages_commands_do_what_it_says(fleet: Fleet) -> None:
+    commands = re.findall(r"^\$ (.*)$", PAGE.read_text(), re.MULTILINE)
+
+    for command in commands:
+        argv, _, remark = command.partition("    # ")
+        node = fleet["n2"] if "on another host" in remark else fleet.manager
+        done = node.sh(argv, timeout=150)
+        if "cat /data/file" in argv:
+            assert done.stdout == "hello\n"
+    assert len(commands) > 6
+
+
+@pytest.mark.feature("P8")
+def test_cloudstors_words_for_a_volume_that_moves(fleet: Fleet) -> None:
+    one, two, _ = fleet.nodes
+    create = "docker volume create -d orlop -o backing=relocatable -o size=1g -o ebstype=gp2 mylocalvol1"
+
+    one.sh(create)
+    one.sh("docker run --rm -v mylocalvol1:/data busybox sh -c 'echo moved >/data/file'")
+
+    two.sh("docker volume ls")
+    assert two.out("docker run --rm -v mylocalvol1:/data busybox cat /data/file") == "moved"
+    assert one.volume("mylocalvol1")["Status"]["Driver"] == "bucket"

@@ -359,3 +359,11 @@ def test_a_decision_to_purge_does_not_outlive_a_restore(service: VolumeService, 
     service.purge(decided)
 
     assert service.restore("data").name == "data"
+
+
+@pytest.mark.part("P8")
+def test_cloudstors_relocatable_volumes_are_those_of_driver_bucket(reopened):
+    service = reopened(bucket=TmpfsDriver())
+
+    with pytest.raises(Invalid, match="unknown option 'backing' for driver 'bucket'"):
+        service.create("data", {"backing": "relocatable"})

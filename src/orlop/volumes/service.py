@@ -255,4 +255,6 @@ class VolumeService:
 
 def _choose_driver(options: Mapping[str, str], default: str) -> tuple[str, dict[str, str]]:
     rest = dict(options)
+    if rest.get("backing") == "relocatable":  # Cloudstor's word for what another driver does here
+        default = "bucket"
     return rest.pop(DRIVER_OPTION, default), rest

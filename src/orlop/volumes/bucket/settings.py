@@ -27,6 +27,8 @@ HELP: Mapping[str, str] = {
     "gid": "group of its root (default 0)",
     "mode": "permissions of its root, in octal (default 0755)",
     "backing": "relocatable, for those who come from Cloudstor: all that this driver has",
+    "ebstype": "as Cloudstor had it; without a meaning here",
+    "iops": "as Cloudstor had it; without a meaning here",
     "store": "address of the bucket, as s3://bucket/prefix, azure://, gs:// or a folder (default: " + ADDRESS + ")",
     "password": "password of the repository in it, with which everything is encrypted (default: " + PASSWORD + ")",
     "endpoint": "with store: address of the service, if it is not the cloud's own",
