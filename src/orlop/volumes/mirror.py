@@ -125,14 +125,11 @@ class Mirror:
         self._touch(name, original)
         told = _told(original)
         new = f"{self._before}/{_TEMPORARY}"
-        with suppress(FileNotFoundError):
+        try:
+            self._make(name, new, original, told)
+        except FileExistsError:  # a crash left it
             os.unlink(new)  # noqa: PTH108
-        linked = self._linked.get(original.st_ino) if original.st_nlink > 1 else None
-        if linked is not None:
-            os.link(f"{self._mirror}/{linked}", new, follow_symlinks=False)
-        else:
-            _copy(f"{self._source}/{name}", new, original)
-            _dress(f"{self._source}/{name}", new, original, told)
+            self._make(name, new, original, told)
         if copy is not None and stat.S_ISREG(copy.st_mode):
             os.rename(f"{self._mirror}/{name}", f"{self._before}/{copy.st_ino}")  # noqa: PTH104
         elif copy is not None:
@@ -140,6 +137,16 @@ class Mirror:
         os.rename(new, f"{self._mirror}/{name}")  # noqa: PTH104
         if original.st_nlink > 1:
             self._linked[original.st_ino] = name
+
+    def _make(self, name: str, new: str, original: os.stat_result, told: int) -> None:
+        linked = self._linked.get(original.st_ino) if original.st_nlink > 1 else None
+        if linked is not None:
+            os.link(f"{self._mirror}/{linked}", new, follow_symlinks=False)
+        elif stat.S_ISREG(original.st_mode):
+            _clone(f"{self._source}/{name}", new, original, told)
+        else:
+            _copy(f"{self._source}/{name}", new, original)
+            _dress(f"{self._source}/{name}", new, original, told)
 
     def _describe(self, name: str, original: os.stat_result) -> None:
         """Owner, mode, attributes and times of a folder."""
@@ -172,21 +179,24 @@ def _told(original: os.stat_result) -> int:
 
 
 def _copy(source: str, target: str, original: os.stat_result) -> None:
-    kind = stat.S_IFMT(original.st_mode)
-    if kind == stat.S_IFREG:
-        _clone(source, target)
-    elif kind == stat.S_IFLNK:
+    if stat.S_ISLNK(original.st_mode):
         os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
     else:
-        os.mknod(target, kind | 0o600, original.st_rdev)
+        os.mknod(target, stat.S_IFMT(original.st_mode) | 0o600, original.st_rdev)
 
 
-def _clone(source: str, target: str) -> None:
+def _clone(source: str, target: str, original: os.stat_result, told: int) -> None:
+    """A file with everything: what `_dress` does, in fewer steps."""
     with (
-        sc.closing(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOATIME)) as original,
-        sc.closing(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)) as copy,
+        sc.closing(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOATIME)) as old,
+        sc.closing(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)) as new,
     ):
-        reflink.clone(original, copy)
+        reflink.clone(old, new)
+        os.fchown(new, original.st_uid, original.st_gid)
+        os.fchmod(new, stat.S_IMODE(original.st_mode))
+        for name in os.listxattr(old):
+            os.setxattr(new, name, os.getxattr(old, name))
+        os.utime(new, ns=(told, original.st_mtime_ns))
 
 
 def _dress(source: str, target: str, original: os.stat_result, told: int) -> None:

@@ -45,6 +45,8 @@ class Shadow:
         )
         device = self._root.stat().st_dev
         try:
+            # Whatever is cloned has to be written back before: all at once is quicker than file by file.
+            freeze.sync(self._root)
             mirror.sought = dict.fromkeys(pause.mapped(users, device), "")
             mirror.update_all()
             for _ in range(_ROUNDS):

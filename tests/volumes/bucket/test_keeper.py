@@ -141,6 +141,27 @@ def test_a_host_that_was_frozen_is_stopped_when_it_wakes(hosts, monkeypatch):
         Path(folder / "file").write_text("y")
 
 
+@pytest.mark.feature("S5")
+def test_what_shipments_leave_is_pruned_while_they_go_on(hosts, monkeypatch):
+    monkeypatch.setattr("orlop.volumes.bucket.keeper._TIDY", 2.0)
+    host = hosts("one")
+    host.driver.create(DATA)
+    folder = host.mount()
+    store, most = host.driver.backend({}).store, 0
+
+    for number in range(14):
+        before = head(host)
+        (folder / "file").write_text(str(number))
+        eventually(lambda before=before: head(host) != before)
+        most = max(most, len(list(store.walk("repository/snapshots/"))))
+    host.unmount()
+
+    live = host.driver.backend({}).repository.reload().packs()
+    assert most <= 3
+    assert len(live) < 14
+    assert (host.mount() / "file").read_text() == "13"
+
+
 def test_a_second_keeper_ends_at_once(hosts):
     host = hosts("one")
     host.driver.create(DATA)

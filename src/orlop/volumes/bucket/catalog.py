@@ -35,6 +35,7 @@ class Catalog:
     def __init__(self, store: ObjectStore):
         """Nothing is asked yet."""
         self._store = store
+        self._seen: dict[str, tuple[str, Definition]] = {}
 
     def get(self, name: str) -> Definition:
         """The volume ``name``; raises `NotFound`."""
@@ -45,12 +46,17 @@ class Catalog:
 
     def all(self) -> Iterator[Definition]:
         """Every volume, by name; one that goes meanwhile is left out."""
+        seen, self._seen = self._seen, {}
         for info in self._store.walk(_FOLDER):
             name = info.key.removeprefix(_FOLDER)
-            try:
-                yield self.get(name)
-            except (NotFound, Corrupt):
-                continue
+            version, definition = seen.get(name, ("", None))
+            if definition is None or version != info.version:  # what has not changed is not read again
+                try:
+                    definition = self.get(name)
+                except (NotFound, Corrupt):
+                    continue
+            self._seen[name] = (info.version, definition)
+            yield definition
 
     def add(self, volume: Volume) -> Definition:
         """Make ``volume`` known to all hosts; one that is there with the same options is fine, whoever made it.

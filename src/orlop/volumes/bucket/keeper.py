@@ -7,6 +7,7 @@ other: a store that does not answer keeps one thread, and when the time is over 
 import fcntl
 import logging
 import os
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from orlop.errors import Busy, NotFound, OrlopError
 from orlop.kernel import freeze, loop
+from orlop.snapshots.prune import prune
 from orlop.volumes import image
 from orlop.volumes.bucket.driver import BucketDriver
 from orlop.volumes.bucket.lease import Fenced, acquire, release, renew
@@ -25,6 +27,8 @@ _LOOK = 0.25
 """Seconds between looks at the sessions: how late a writer may be stopped at most, of the margin of 3."""
 _IDLE = 5.0
 """Seconds without a volume in use after which it ends."""
+_TIDY = 3600.0
+"""Seconds between prunes of a bucket by one host, on the average."""
 _AGAIN = 1.0
 """Seconds until a store that did not answer is asked again."""
 _log = logging.getLogger(__name__)
@@ -42,6 +46,7 @@ class Keeper:
         """Keep them until there have been none for a while; return at once if another keeper does."""
         with _alone(self._sessions.folder) as alone:
             idle = self._clock.now()
+            threading.Thread(target=self._tidy, daemon=True, name="prune").start()
             while alone and self._clock.now() - idle < _IDLE:
                 if self._look():
                     idle = self._clock.now()
@@ -58,6 +63,16 @@ class Keeper:
                 for work in (self._renew, self._ship):
                     threading.Thread(target=work, args=(session,), daemon=True, name=session.name).start()
         return bool(found)
+
+    def _tidy(self) -> None:
+        """Shipments leave small packs and what is needed no more; any host takes that away, at times of its own."""
+        while True:
+            self._clock.sleep(_TIDY * (0.5 + random.random()))  # noqa: S311 - no secret
+            for backend in {self._driver.backend(session.options) for session in self._sessions.all()}:
+                try:
+                    prune(backend.repository)
+                except (OrlopError, OSError) as error:
+                    _log.warning("the bucket is not pruned: %s", error)
 
     def _renew(self, session: Session) -> None:
         backend, lease = self._driver.backend(session.options), None
