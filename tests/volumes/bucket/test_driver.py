@@ -193,6 +193,50 @@ def test_a_host_that_died_without_a_change_keeps_nothing_aside(one, other):
     assert "Kept" not in one.driver.status(DATA)
 
 
+@pytest.mark.feature("P10")
+def test_what_a_snapshot_of_the_users_has_seen_counts_as_unshipped_all_the_same(one, other):
+    folder = one.mount()
+    (folder / "file").write_text("shipped")
+    one.driver.ship(one.session())
+    (folder / "file").write_text("seen by a snapshot")
+    time.sleep(0.1)
+    source = one.driver.source(DATA, folder, list)
+    with source.still():
+        pass
+    source.settle()
+
+    other.mount()
+    one.unmount()
+    other.unmount()
+
+    assert len(one.driver.status(DATA)["Kept"]) == 1
+
+
+def test_a_shipment_that_was_interrupted_counts_as_unshipped(one, other):
+    (one.mount() / "file").write_text("shipped")
+    one.driver.ship(one.session())
+    (one.mounts / "data/file").write_text("saved, never published")
+    time.sleep(0.1)
+
+    def die(name):
+        if name == "bucket: saved":
+            raise KeyboardInterrupt
+
+    one.driver._step = die
+    with pytest.raises(KeyboardInterrupt):
+        one.driver.ship(one.session())
+    one.driver._step = str
+    one.die()
+    one.mount()
+    one.die()
+    other.mount()
+    other.unmount()
+
+    one.mount()
+
+    assert len(one.driver.status(DATA)["Kept"]) == 1
+
+
 def test_only_what_changed_is_stored_again_after_a_move(one, other):
     big = os.urandom(8 << 20)
     folder = one.mount()

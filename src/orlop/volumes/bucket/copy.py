@@ -17,6 +17,9 @@ from pathlib import Path
 from orlop.errors import Corrupt
 from orlop.volumes import image
 
+UNKNOWN = "?"
+"""The snapshot that is being made, as long as it has no name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -75,8 +78,15 @@ class Copy:
         _sync(self.folder)
         return base
 
+    def doubt(self) -> None:
+        """From here on the shadow may be ahead of what was published."""
+        base = self.base
+        if base is not None and not base.pending:
+            self.know(replace(base, pending=UNKNOWN))
+
     def begin(self, base: Base, size: int, root: image.Root) -> None:
         """An empty filesystem, or the one that is there, which from now on is on its way to ``base``."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.know(replace(base, complete=False, clean=False))
         image.make(self.image, "xfs", size, root, thin=True)
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import Busy, Conflict, InUse, NotFound, OrlopError, Unavailable
+from orlop.errors import Busy, Conflict, InUse, NotFound, OrlopError
 from orlop.kernel import processes
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.namespaces import companions
@@ -126,23 +126,18 @@ class BucketDriver:
     def detach(self, volume: Volume) -> None:
         """See `VolumeDriver.detach`: everything is in the bucket before another host may have it."""
         session = self.sessions.get(volume.key)
-        if session is None:
-            return
-        if session.phase == "lost":
-            self._abandon(session)
-            return
-        if session.phase == "fetching":
+        if session is not None and session.phase == "fetching":
             self._let_go(session)
-            return
-        self._change(session, phase="leaving")
-        try:
-            self.ship(session, last=True)
-        except Fenced as error:
-            _log.warning("volume %r: %s", session.name, error)
-            self._abandon(session)
-            return
-        self._step("bucket: shipped")
-        self._let_go(session)
+        elif session is not None:
+            try:
+                self._change(session, phase="leaving")
+                self.ship(session, last=True)
+                self._step("bucket: shipped")
+            except Fenced as error:
+                _log.warning("volume %r: %s", session.name, error)
+                self._abandon(session)
+            else:
+                self._let_go(session)
 
     def resize(self, volume: Volume, mountpoint: Path | None) -> None:
         """See `orlop.volumes.driver.Resizable`."""
@@ -166,7 +161,10 @@ class BucketDriver:
     def source(self, volume: Volume, mountpoint: Path, users: Users) -> Source | None:
         """See `orlop.volumes.driver.Stillable`."""
         del mountpoint
-        return ShadowSource(self.copy(volume.key).image, users)
+        copy = self.copy(volume.key)
+        with self.sessions.shipping(volume.key):
+            copy.doubt()
+        return ShadowSource(copy.image, users)
 
     def status(self, volume: Volume) -> Mapping[str, object]:
         """See `orlop.volumes.driver.Telling`."""
@@ -197,9 +195,7 @@ class BucketDriver:
 
     def copy(self, key: str) -> Copy:
         """This host's copy of the volume whose storage is ``key``."""
-        folder = self._root / key
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Copy(folder)
+        return Copy(self._root / key)
 
     def owner(self, token: str) -> Owner:
         """This host, in one use of a volume."""
@@ -240,9 +236,9 @@ class BucketDriver:
     # parts
 
     def _bring(self, session: Session) -> None:
-        backend = self.backend(session.options)
-        definition = backend.catalog.get(session.name)
         try:
+            backend = self.backend(session.options)
+            definition = backend.catalog.get(session.name)
             lease = self._leased(backend, definition, session.token)
         except BaseException:
             self.sessions.end(session)
@@ -263,14 +259,9 @@ class BucketDriver:
         """Let the copy go on from ``snapshot``, unless it does already."""
         volume, copy = definition.as_volume(), self.copy(session.key)
         base = copy.base
-        if (
-            base is not None
-            and base.id == definition.id
-            and base.complete
-            and snapshot in {base.snapshot, base.pending}
-        ):
+        if base is not None and base.goes_on_from(definition.id, snapshot):
             _log.info("volume %r goes on from what is here", session.name)
-            copy.know(replace(base, snapshot=snapshot, pending="", clean=False))
+            copy.know(base.published(snapshot))
         else:
             self._replace(copy, base, definition)
             root = image.Root(number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0o755))
@@ -283,19 +274,18 @@ class BucketDriver:
         """Whatever is in the copy is not lost if it never became part of the volume."""
         if base is None or not base.complete:
             return
-        if not base.clean and is_ahead(copy):
+        if not base.clean and _may_be_ahead(copy):
             kept = copy.set_aside(base.epoch)
             _log.warning("what volume %r had here since epoch %d is kept as '%s'", definition.name, base.epoch, kept)
         elif base.id != definition.id:
             copy.remove()
-            copy.folder.mkdir(mode=0o700)
 
     def _abandon(self, session: Session) -> None:
         """Another host has it: keep what was not shipped."""
         with self.sessions.shipping(session.key):
             copy = self.copy(session.key)
             base = copy.base
-            if base is not None and base.complete and not base.clean and is_ahead(copy):
+            if base is not None and base.complete and not base.clean and _may_be_ahead(copy):
                 kept = copy.set_aside(session.epoch)
                 _log.warning("what volume %r had here and never shipped is kept as '%s'", session.name, kept)
             elif base is not None:
@@ -324,9 +314,9 @@ class BucketDriver:
 
     def _change(self, session: Session, **fields: object) -> Session:
         changed = self.sessions.change(session, **fields)
-        if changed is None or (changed.phase == "lost" and "phase" not in fields):
-            reason = changed.reason if changed else "it ended meanwhile"
-            raise Unavailable(f"volume {session.name!r} cannot be used here: {reason}")
+        if changed is None or changed.phase == "lost":
+            reason = changed.reason if changed else "its use ended meanwhile"
+            raise Fenced(f"volume {session.name!r} cannot be used here: {reason}")
         return changed
 
 
@@ -335,3 +325,12 @@ def _forget(backend: Backend, definition: Definition) -> None:
     for name, file in backend.repository.snapshots().items():
         if VOLUME + definition.id in (file.tags or []):
             backend.repository.forget(name)
+
+
+def _may_be_ahead(copy: Copy) -> bool:
+    """Whether the copy has anything that was never published, or cannot say that it has not."""
+    try:
+        return is_ahead(copy)
+    except (OSError, OrlopError) as error:
+        _log.warning("'%s' cannot be looked through: %s", copy.image, error)
+        return True

@@ -62,11 +62,13 @@ class Sessions:
             return self._put(session)
 
     def change(self, session: Session, **fields: object) -> Session | None:
-        """Change ``fields`` of a session, as it is now; None if it has ended."""
+        """Change ``fields`` of a session, as it is now; None if it has ended. One that is lost stays as it is."""
         with self._locked(session.key, "lock"):
             now = self.get(session.key)
             if now is None or now.token != session.token:
                 return None
+            if now.phase == "lost":
+                return now
             return self._put(replace(now, **fields))  # type: ignore[arg-type]
 
     def end(self, session: Session) -> None:

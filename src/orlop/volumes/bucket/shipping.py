@@ -18,8 +18,6 @@ from orlop.volumes.comparing import by_blocks
 from orlop.volumes.sources import ShadowSource, Users
 
 VOLUME, EPOCH, HOW = "orlop.bucket=", "orlop.epoch=", "orlop.how="
-_UNKNOWN = "?"
-"""The snapshot that is being made, as long as it has no name."""
 _TICK = 0.05
 """Seconds: more than the clock of a filesystem takes from one time stamp to the next."""
 
@@ -48,8 +46,7 @@ def ship(
     base = copy.base
     if base is None or not base.complete:
         raise Unavailable(f"volume {definition.name!r} has no files here that could be shipped")
-    # From here on the shadow may be ahead of what was published.
-    copy.know(replace(base, pending=_UNKNOWN))
+    copy.doubt()
     source = ShadowSource(copy.image, users, since=base.restored)
     with source.still() as still:
         tags = [VOLUME + definition.id, f"{EPOCH}{epoch}", HOW + still.how]
