@@ -21,6 +21,7 @@ from orlop.volumes import azure_account, reconcile, references
 from orlop.volumes.azurefile import AzureFileDriver
 from orlop.volumes.bucket import settings as bucket_settings
 from orlop.volumes.bucket.driver import BucketDriver
+from orlop.volumes.bucket.use import Use
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
 from orlop.volumes.ipfs import node as ipfs
@@ -126,7 +127,7 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
         **{name: RemoteDriver(recipe, config.root / "drivers" / name, resolve) for name, recipe in RECIPES.items()},
         "azurefile": AzureFileDriver({name: os.environ.get(name, "") for name in azure_account.SETTINGS}),
         "ipfs": IpfsDriver(config.root / "drivers" / "ipfs", {ipfs.API: os.environ.get(ipfs.API, "")}),
-        "bucket": bucket(config),
+        "bucket": BucketDriver(buckets(config), lambda: _keep(config)),
         "shared": SharedDriver(os.environ.get(SHARED, ""), config.step),
     }
     foreign = {
@@ -136,24 +137,16 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
     return {**foreign, **ours}
 
 
-def bucket(config: Config) -> BucketDriver:
-    """The driver of volumes in buckets."""
-    run = config.run / "bucket"
+def buckets(config: Config) -> Use:
+    """What this host does with volumes in buckets."""
     told = {name: os.environ.get(name, "") for name in bucket_settings.SETTINGS}
-    return BucketDriver(
-        config.root / "drivers" / "bucket",
-        run,
-        config.mounts or config.root / "mounts",
-        told,
-        references.resolver(vault(config)),
-        lambda: _keep(config, run),
-        boot=config.boot,
-        step=config.step,
-    )
+    folders = config.root / "drivers" / "bucket", config.run / "bucket", config.mounts or config.root / "mounts"
+    return Use(*folders, told, references.resolver(vault(config)), boot=config.boot, step=config.step)
 
 
-def _keep(config: Config, run: Path) -> None:
+def _keep(config: Config) -> None:
     """Start a keeper, which outlives this process; if there is one, it returns at once."""
+    run = config.run / "bucket"
     command = [sys.executable, "-P", "-m", "orlop", "keep", f"--root={config.root}", f"--run={config.run}"]
     command += [f"--mounts={config.mounts}"] if config.mounts else []
     command += [f"--key-file={config.key_file}"] if config.key_file else []

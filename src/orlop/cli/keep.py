@@ -16,4 +16,4 @@ def keep(config: engine.Config) -> None:
     from orlop.volumes.bucket.keeper import Keeper
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    Keeper(engine.bucket(config)).run()
+    Keeper(engine.buckets(config)).run()

@@ -8,6 +8,7 @@ from orlop.errors import Conflict, InUse, NotFound, Unavailable
 from orlop.kernel.mounter import KernelMounter
 from orlop.volumes.bucket.driver import BucketDriver
 from orlop.volumes.bucket.lease import Clock
+from orlop.volumes.bucket.use import Use
 from orlop.volumes.driver import Volume
 
 pytestmark = [
@@ -40,10 +41,9 @@ class Host:
         self.mounter, self.time = KernelMounter(), Skipped()
         told = {"ORLOP_BUCKET": str(bucket), "ORLOP_BUCKET_PASSWORD": "x"}
         resolve = lambda option, reference: b"a password"  # noqa: E731
-        self.driver = BucketDriver(
-            self.root / "copies", self.root / "run", self.mounts, told, resolve, lambda: None,
-            boot=name, clock=self.time.clock(), step=step,
-        )  # fmt: skip
+        folders = self.root / "copies", self.root / "run", self.mounts
+        self.use = Use(*folders, told, resolve, boot=name, clock=self.time.clock(), step=step)
+        self.driver = BucketDriver(self.use, lambda: None)
 
     def mount(self) -> Path:
         target = self.mounts / self.volume.key
@@ -61,7 +61,7 @@ class Host:
             path.unlink()
 
     def session(self):
-        return self.driver.sessions.get(self.volume.key)
+        return self.use.sessions.get(self.volume.key)
 
 
 @pytest.fixture
@@ -114,16 +114,16 @@ def test_files_follow_the_volume_to_another_host_and_back(one, other):
 @pytest.mark.feature("P10")
 def test_only_one_host_at_a_time_has_it(one, other):
     one.mount()
-    keeping = one.driver.backend({}).store
+    keeping = one.use.backend({}).store
 
     def renewing(seconds):
         """While the other waits, the first goes on renewing."""
         from orlop.volumes.bucket.lease import acquire
 
         other.time.now += seconds
-        acquire(keeping, "data", one.driver.owner(one.session().token), one.driver.clock)
+        acquire(keeping, "data", one.use.owner(one.session().token), one.use.clock)
 
-    other.driver.clock = Clock(lambda: other.time.now, renewing, time.time)
+    other.use.clock = Clock(lambda: other.time.now, renewing, time.time)
     with pytest.raises(InUse, match="in use on host"):
         other.mount()
 
@@ -136,13 +136,13 @@ def test_only_one_host_at_a_time_has_it(one, other):
 def test_a_host_that_lost_the_lease_cannot_ship_and_keeps_what_it_has(one, other):
     folder = one.mount()
     (folder / "file").write_text("shipped")
-    one.driver.ship(one.session())
+    one.use.ship(one.session())
     (folder / "file").write_text("never shipped")
     stale = one.session()
 
     assert (other.mount() / "file").read_text() == "shipped"
     with pytest.raises(Conflict, match="another host has volume 'data'"):
-        one.driver.ship(stale)
+        one.use.ship(stale)
     one.unmount()
     other.unmount()
 
@@ -158,7 +158,7 @@ def test_a_host_that_lost_the_lease_cannot_ship_and_keeps_what_it_has(one, other
 def test_after_a_power_cut_the_host_goes_on_from_what_it_had(one):
     folder = one.mount()
     (folder / "file").write_text("shipped")
-    one.driver.ship(one.session())
+    one.use.ship(one.session())
     (folder / "file").write_text("not yet shipped")
     one.die()
 
@@ -197,7 +197,7 @@ def test_a_host_that_died_without_a_change_keeps_nothing_aside(one, other):
 def test_what_a_snapshot_of_the_users_has_seen_counts_as_unshipped_all_the_same(one, other):
     folder = one.mount()
     (folder / "file").write_text("shipped")
-    one.driver.ship(one.session())
+    one.use.ship(one.session())
     (folder / "file").write_text("seen by a snapshot")
     time.sleep(0.1)
     source = one.driver.source(DATA, folder, list)
@@ -214,7 +214,7 @@ def test_what_a_snapshot_of_the_users_has_seen_counts_as_unshipped_all_the_same(
 
 def test_a_shipment_that_was_interrupted_counts_as_unshipped(one, other):
     (one.mount() / "file").write_text("shipped")
-    one.driver.ship(one.session())
+    one.use.ship(one.session())
     (one.mounts / "data/file").write_text("saved, never published")
     time.sleep(0.1)
 
@@ -222,10 +222,10 @@ def test_a_shipment_that_was_interrupted_counts_as_unshipped(one, other):
         if name == "bucket: saved":
             raise KeyboardInterrupt
 
-    one.driver._step = die
+    one.use.step = die
     with pytest.raises(KeyboardInterrupt):
-        one.driver.ship(one.session())
-    one.driver._step = str
+        one.use.ship(one.session())
+    one.use.step = str
     one.die()
     one.mount()
     one.die()
@@ -245,7 +245,7 @@ def test_only_what_changed_is_stored_again_after_a_move(one, other):
     one.unmount()
     folder = other.mount()
     (folder / "small").write_text("2")
-    store = other.driver.backend({}).store
+    store = other.use.backend({}).store
     before = sum(info.size for info in store.walk("repository/data/"))
 
     other.unmount()
@@ -320,7 +320,7 @@ def test_killed_at_any_step_nothing_that_was_shipped_is_lost(hosts, step):
 
     # A new host, so that its files have to be fetched as well.
     host = hosts("two", die)
-    host.driver._let_go = lambda session: None
+    host.use.let_go = lambda session: None
     with pytest.raises(KeyboardInterrupt):
         (host.mount() / "file").write_text("after")
         os.sync()
@@ -343,7 +343,7 @@ def test_hosts_that_create_one_name_at_once_make_one_volume(hosts):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda host: host.driver.create(DATA), made))
 
-    ids = {host.driver.backend({}).catalog.get("data").id for host in made}
+    ids = {host.use.backend({}).catalog.get("data").id for host in made}
     assert len(ids) == 1
     (made[0].mount() / "file").write_text("x")
     made[0].unmount()
@@ -373,7 +373,7 @@ def test_another_volume_of_the_name_is_refused(one, other):
 
 
 def test_without_a_bucket_the_driver_says_what_is_missing(tmp_path):
-    driver = BucketDriver(tmp_path, tmp_path, tmp_path, {}, lambda *_: b"", lambda: None)
+    driver = BucketDriver(Use(tmp_path, tmp_path, tmp_path, {}, lambda *_: b""), lambda: None)
 
     with pytest.raises(Unavailable, match="ORLOP_BUCKET is not set"):
         driver.create(DATA)

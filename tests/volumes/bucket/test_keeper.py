@@ -27,15 +27,15 @@ def hosts(tmp_path):
 
     def host(name: str) -> Host:
         host = Host(tmp_path, tmp_path / "bucket", name, volume=DATA)
-        host.driver.clock = lease.Clock()
-        threading.Thread(target=Keeper(host.driver).run, daemon=True).start()
+        host.use.clock = lease.Clock()
+        threading.Thread(target=Keeper(host.use).run, daemon=True).start()
         made.append(host)
         return host
 
     yield host
     for each in made:
-        for session in each.driver.sessions.all():
-            each.driver.sessions.end(session)
+        for session in each.use.sessions.all():
+            each.use.sessions.end(session)
         each.mounter.unmount(each.mounts / DATA.key)
 
 
@@ -47,7 +47,7 @@ def eventually(check, seconds: float = 15) -> None:
 
 
 def head(host: Host) -> str:
-    return heads.look(host.driver.backend({}).store, "data").snapshot
+    return heads.look(host.use.backend({}).store, "data").snapshot
 
 
 def unreachable(host: Host) -> None:
@@ -57,7 +57,7 @@ def unreachable(host: Host) -> None:
         def __getattr__(self, name):
             raise Unavailable("the store does not answer")
 
-    host.driver.backend({}).store = Silent()
+    host.use.backend({}).store = Silent()
 
 
 def test_a_lease_is_renewed_and_what_changes_is_shipped_while_it_is_used(hosts):
@@ -72,7 +72,7 @@ def test_a_lease_is_renewed_and_what_changes_is_shipped_while_it_is_used(hosts):
     (host.mounts / "data/file").write_text("y")
     eventually(lambda: head(host) != first)
 
-    assert is_running(host.driver.sessions.folder)
+    assert is_running(host.use.sessions.folder)
 
 
 def test_what_does_not_change_is_not_shipped_again(hosts):
@@ -129,12 +129,12 @@ def test_a_host_that_was_frozen_is_stopped_when_it_wakes(hosts, monkeypatch):
     folder = one.mount()
     (folder / "file").write_text("x")
     eventually(lambda: head(one) != "")
-    now = one.driver.clock.now
+    now = one.use.clock.now
 
     # It has slept for a minute, and nobody has taken the lease meanwhile: that cannot be known.
-    monkeypatch.setattr(one.driver, "clock", lease.Clock())
-    for session in one.driver.sessions.all():
-        one.driver.sessions.change(session, lost_at=now() - 60)
+    monkeypatch.setattr(one.use, "clock", lease.Clock())
+    for session in one.use.sessions.all():
+        one.use.sessions.change(session, lost_at=now() - 60)
 
     eventually(lambda: one.session().phase == "lost")
     with pytest.raises(OSError, match="Input/output error"):
@@ -147,7 +147,7 @@ def test_what_shipments_leave_is_pruned_while_they_go_on(hosts, monkeypatch):
     host = hosts("one")
     host.driver.create(DATA)
     folder = host.mount()
-    store, most = host.driver.backend({}).store, 0
+    store, most = host.use.backend({}).store, 0
 
     for number in range(14):
         before = head(host)
@@ -156,7 +156,7 @@ def test_what_shipments_leave_is_pruned_while_they_go_on(hosts, monkeypatch):
         most = max(most, len(list(store.walk("repository/snapshots/"))))
     host.unmount()
 
-    live = host.driver.backend({}).repository.reload().packs()
+    live = host.use.backend({}).repository.reload().packs()
     assert most <= 3
     assert len(live) < 14
     assert (host.mount() / "file").read_text() == "13"
@@ -166,9 +166,9 @@ def test_a_second_keeper_ends_at_once(hosts):
     host = hosts("one")
     host.driver.create(DATA)
     host.mount()
-    eventually(lambda: is_running(host.driver.sessions.folder))
+    eventually(lambda: is_running(host.use.sessions.folder))
 
     begun = time.monotonic()
-    Keeper(host.driver).run()
+    Keeper(host.use).run()
 
     assert time.monotonic() - begun < 1

@@ -17,10 +17,10 @@ from orlop.errors import Busy, NotFound, OrlopError
 from orlop.kernel import freeze, loop
 from orlop.snapshots.prune import prune
 from orlop.volumes import image
-from orlop.volumes.bucket.driver import BucketDriver
 from orlop.volumes.bucket.lease import Fenced, acquire, release, renew
 from orlop.volumes.bucket.sessions import Session
 from orlop.volumes.bucket.settings import sync, ttl
+from orlop.volumes.bucket.use import Use
 from orlop.volumes.driver import Volume
 
 _LOOK = 0.25
@@ -35,11 +35,11 @@ _log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Keeps the sessions of ``driver``."""
+    """Keeps the sessions of this host's ``use``."""
 
-    def __init__(self, driver: BucketDriver):
+    def __init__(self, use: Use):
         """Nothing happens before `run`."""
-        self._driver, self._sessions, self._clock = driver, driver.sessions, driver.clock
+        self._use, self._sessions, self._clock = use, use.sessions, use.clock
         self._tended: set[str] = set()
 
     def run(self) -> None:
@@ -68,18 +68,18 @@ class Keeper:
         """Shipments leave small packs and what is needed no more; any host takes that away, at times of its own."""
         while True:
             self._clock.sleep(_TIDY * (0.5 + random.random()))  # noqa: S311 - no secret
-            for backend in {self._driver.backend(session.options) for session in self._sessions.all()}:
+            for backend in {self._use.backend(session.options) for session in self._sessions.all()}:
                 try:
                     prune(backend.repository)
                 except (OrlopError, OSError) as error:
                     _log.warning("the bucket is not pruned: %s", error)
 
     def _renew(self, session: Session) -> None:
-        backend, lease = self._driver.backend(session.options), None
+        backend, lease = self._use.backend(session.options), None
         while (now := self._current(session)) is not None:
             try:
                 if lease is None:
-                    owner = self._driver.owner(session.token)
+                    owner = self._use.owner(session.token)
                     lease = acquire(backend.store, session.name, owner, self._clock, ttl=self._ttl(session))
                     if lease.epoch != session.epoch or self._sessions.get(session.key) is None:
                         release(backend.store, lease, self._clock)
@@ -105,7 +105,7 @@ class Keeper:
                 continue
             try:
                 if (before := self._written(now)) != written:
-                    self._driver.ship(now)
+                    self._use.ship(now)
                     written = before
                 due = 0.0
             except Fenced as error:
@@ -115,7 +115,7 @@ class Keeper:
                 due = self._clock.now() + min(seconds, 10)
 
     def _ttl(self, session: Session) -> float:
-        return ttl(self._driver.backend(session.options).catalog.get(session.name).as_volume())
+        return ttl(self._use.backend(session.options).catalog.get(session.name).as_volume())
 
     def _current(self, session: Session) -> Session | None:
         """The session as it is now; None if it is over."""
@@ -124,7 +124,7 @@ class Keeper:
 
     def _written(self, session: Session) -> int:
         """Grows with everything that is written to the volume."""
-        file = self._driver.copy(session.key).image
+        file = self._use.copy(session.key).image
         with suppress(OSError, NotFound):
             with image.opened(file) as root:
                 freeze.sync(root)
@@ -136,8 +136,8 @@ class Keeper:
         if self._sessions.change(session, phase="lost", reason=reason) is None:
             return
         _log.error("volume %r is stopped here: %s", session.name, reason)
-        if self._driver.is_mounted(session.key):
-            with image.opened(self._driver.copy(session.key).image) as root:
+        if self._use.is_mounted(session.key):
+            with image.opened(self._use.copy(session.key).image) as root:
                 freeze.shut_down(root)
 
 

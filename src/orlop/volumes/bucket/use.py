@@ -1,0 +1,202 @@
+"""What one host does with volumes in buckets: takes and gives back leases, brings files here, ships what changes.
+
+The driver's verbs and the keeper are two views of this.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orlop.errors import Busy, InUse, OrlopError
+from orlop.kernel import processes
+from orlop.kernel.mounter import KernelMounter
+from orlop.kernel.namespaces import companions
+from orlop.volumes import image, references
+from orlop.volumes.bucket import heads, settings
+from orlop.volumes.bucket.backend import Backend
+from orlop.volumes.bucket.catalog import Definition
+from orlop.volumes.bucket.copy import Base, Copy
+from orlop.volumes.bucket.lease import Clock, Fenced, Lease, Owner, acquire, release
+from orlop.volumes.bucket.sessions import Session, Sessions
+from orlop.volumes.bucket.shipping import fetch, is_ahead, ship
+from orlop.volumes.options import mode, number
+
+PATIENCE = 1.5
+"""How long to wait for a lease, in times for which one is given: a dead host keeps it for 1.1."""
+_log = logging.getLogger(__name__)
+
+
+class Use:
+    """One host's use; ``root`` holds a copy of each volume that was used, ``run`` (in memory) what is used now."""
+
+    def __init__(
+        self,
+        root: Path,
+        run: Path,
+        mounts: Path,
+        told: Mapping[str, str],
+        resolve: references.Resolve,
+        *,
+        boot: str = "",
+        clock: Clock | None = None,
+        step: Callable[[str], object] = str,
+    ):
+        """``told`` are the daemon's `settings.SETTINGS`; ``mounts`` is where volumes are mounted.
+
+        ``step`` is called between two durable steps, with the name of the place.
+        """
+        self._root, self._mounts, self.told, self._resolve = root, mounts, told, resolve
+        self.sessions, self.clock, self.step = Sessions(run), clock or Clock(), step
+        self._boot = boot or processes.boot_id()
+        self._backends: dict[tuple[object, ...], Backend] = {}
+
+    def backend(self, options: Mapping[str, str]) -> Backend:
+        """The bucket that a volume's options, or the daemon's settings, name."""
+        place = settings.place(options, self.told)
+        name = place.address, place.password, *sorted(place.settings.items())
+        if name not in self._backends:
+            self._backends[name] = Backend(place, self._resolve)
+        return self._backends[name]
+
+    def copy(self, key: str) -> Copy:
+        """This host's copy of the volume whose storage is ``key``."""
+        return Copy(self._root / key)
+
+    def owner(self, token: str) -> Owner:
+        """This host, in one use of a volume."""
+        return Owner(socket.gethostname(), self._boot, token)
+
+    def users(self, key: str) -> Sequence[int]:
+        """The processes that use a volume now."""
+        target = self._mounts / key
+        return companions(KernelMounter().holders([target]).get(target, ()))
+
+    def ship(self, session: Session, *, last: bool = False) -> None:
+        """Bring what has changed into the bucket; raises `Fenced` if another host has the volume."""
+        backend = self.backend(session.options)
+        definition = backend.catalog.get(session.name)
+        with self.sessions.shipping(session.key):
+            head = heads.look(backend.store, session.name)
+            if head is None or (head.epoch, head.session) != (session.epoch, session.token):
+                raise Fenced(f"another host has volume {session.name!r} since epoch {session.epoch} is over")
+
+            def publish(snapshot: str) -> None:
+                self.step("bucket: saved")
+                heads.publish(backend.store, head, snapshot)
+                self.step("bucket: published")
+
+            def users() -> Sequence[int]:
+                return self.users(session.key)
+
+            copy = self.copy(session.key)
+            base = ship(backend.repository, definition, copy, session.epoch, users, publish)
+            if last:
+                copy.know(replace(base, clean=True))
+            self.change(session, shipped=self.clock.wall())
+
+    def is_mounted(self, key: str) -> bool:
+        """Whether the copy is mounted where its users see it."""
+        return os.path.ismount(self._mounts / key)
+
+    def bring(self, session: Session, keep: Callable[[], object]) -> None:
+        """Take the lease and bring the files here; ``keep`` is called as soon as there is a lease to renew.
+
+        Raises `InUse` if another host has the volume, `NotFound` if it is gone.
+        """
+        try:
+            backend = self.backend(session.options)
+            definition = backend.catalog.get(session.name)
+            lease = self.leased(backend, definition, session.token)
+        except BaseException:
+            self.sessions.end(session)
+            raise
+        try:
+            self.step("bucket: leased")
+            session = self.change(session, epoch=lease.epoch, lost_at=lease.lost_at)
+            keep()
+            head = heads.claim(backend.store, lease)
+            self.step("bucket: claimed")
+            self._fill(backend, definition, session, head.snapshot)
+            self.change(session, phase="using", shipped=self.clock.wall())
+        except BaseException:
+            self.let_go(session)
+            raise
+
+    def _fill(self, backend: Backend, definition: Definition, session: Session, snapshot: str) -> None:
+        """Let the copy go on from ``snapshot``, unless it does already."""
+        volume, copy = definition.as_volume(), self.copy(session.key)
+        base = copy.base
+        if base is not None and base.goes_on_from(definition.id, snapshot):
+            _log.info("volume %r goes on from what is here", session.name)
+            copy.know(base.published(snapshot))
+        else:
+            self._replace(copy, base, definition)
+            root = image.Root(number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0o755))
+            copy.begin(Base(definition.id, snapshot), settings.size(volume), root)
+            self.step("bucket: begun")
+            fetch(backend.repository, definition, snapshot, copy)
+        copy.grow(settings.size(volume))
+
+    def _replace(self, copy: Copy, base: Base | None, definition: Definition) -> None:
+        """Whatever is in the copy is not lost if it never became part of the volume."""
+        if base is None or not base.complete:
+            return
+        if not base.clean and _may_be_ahead(copy):
+            kept = copy.set_aside(base.epoch)
+            _log.warning("what volume %r had here since epoch %d is kept as '%s'", definition.name, base.epoch, kept)
+        elif base.id != definition.id:
+            copy.remove()
+
+    def abandon(self, session: Session) -> None:
+        """Another host has it: keep what was not shipped."""
+        with self.sessions.shipping(session.key):
+            copy = self.copy(session.key)
+            base = copy.base
+            if base is not None and base.complete and not base.clean and _may_be_ahead(copy):
+                kept = copy.set_aside(session.epoch)
+                _log.warning("what volume %r had here and never shipped is kept as '%s'", session.name, kept)
+            elif base is not None:
+                copy.know(replace(base, clean=True))
+            self.sessions.end(session)
+
+    def let_go(self, session: Session) -> None:
+        """The use is over; another host may have the volume at once."""
+        backend = self.backend(session.options)
+        # First: a keeper that still renews must not take what is released.
+        self.sessions.end(session)
+        try:
+            lease = acquire(backend.store, session.name, self.owner(session.token), self.clock)
+            release(backend.store, lease, self.clock)
+        except OrlopError as error:
+            _log.warning("the lease of volume %r ends by itself: %s", session.name, error)
+
+    def leased(self, backend: Backend, definition: Definition, token: str) -> Lease:
+        """The lease, for which it is waited as long as a dead host would keep it; raises `InUse`."""
+        head, ttl = heads.look(backend.store, definition.name), settings.ttl(definition.as_volume())
+        above, patience = head.epoch if head else 0, ttl * PATIENCE
+        try:
+            return acquire(
+                backend.store, definition.name, self.owner(token), self.clock, ttl=ttl, patience=patience, above=above
+            )
+        except Busy as error:
+            raise InUse(str(error)) from error
+
+    def change(self, session: Session, **fields: object) -> Session:
+        """Change ``fields`` of a session; raises `Fenced` if it is over."""
+        changed = self.sessions.change(session, **fields)
+        if changed is None or changed.phase == "lost":
+            reason = changed.reason if changed else "its use ended meanwhile"
+            raise Fenced(f"volume {session.name!r} cannot be used here: {reason}")
+        return changed
+
+
+def _may_be_ahead(copy: Copy) -> bool:
+    """Whether the copy has anything that was never published, or cannot say that it has not."""
+    try:
+        return is_ahead(copy)
+    except (OSError, OrlopError) as error:
+        _log.warning("'%s' cannot be looked through: %s", copy.image, error)
+        return True
