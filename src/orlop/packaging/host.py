@@ -53,7 +53,8 @@ ExecStart={command}
 EnvironmentFile=-/etc/default/orlop
 Restart=always
 RestartSec=200ms
-# Programs that serve a mount (FUSE) outlive the daemon: its restart must not touch a container's files.
+# Programs that serve a mount (FUSE), and the keeper of bucket volumes, outlive the daemon: its restart must not touch
+# a container's files.
 KillMode=process
 TasksMax=infinity
 LimitNOFILE=65536
