@@ -1,6 +1,7 @@
 import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,27 @@ def test_nobody_writes_to_a_frozen_filesystem_and_all_go_on_afterwards(made):
     assert writer.wait(10) == 0
 
     assert (folder / "file").stat().st_size == 1024
+
+
+FREEZER = """
+import sys, time
+from pathlib import Path
+from orlop.kernel import freeze
+with freeze.frozen(Path(sys.argv[1])):
+    print("frozen", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_writers_go_on_when_the_process_that_froze_it_is_killed(made):
+    folder = made("ext4")
+    with subprocess.Popen([sys.executable, "-c", FREEZER, str(folder)], stdout=subprocess.PIPE) as freezer:
+        freezer.stdout.readline()
+        freezer.kill()
+
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={folder}/file", "bs=1k", "count=1", "status=none"], check=True, timeout=10
+    )
 
 
 @pytest.mark.parametrize("kind", ["xfs", "ext4"])

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orlop.kernel import syscalls as sc
+from orlop.kernel.guard import guarded
 
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 _SHUTDOWN = 0x8004587D
@@ -27,7 +28,8 @@ def frozen(folder: Path) -> Iterator[None]:
     What is dirty is written back before, so that the wait is short.
     """
     sync(folder)
-    with sc.closing(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
+    thaw = ["fsfreeze", "--unfreeze", str(folder)]
+    with sc.closing(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd, guarded(thaw):
         fcntl.ioctl(fd, _FIFREEZE, 0)
         try:
             yield

@@ -5,20 +5,19 @@ Whole groups are frozen, as an engine's ``pause`` does: a container stops and go
 
 import contextlib
 import os
-import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.errors import Unavailable
 from orlop.kernel import mountinfo
+from orlop.kernel.guard import guarded
 
 _PATIENCE = 2.0
 _NEW, _OLD = "cgroup.freeze", "freezer.state"
-# Waits for a word; the end of the pipe instead of it is the end of the process that froze the groups.
-_GUARD = """echo ready; read -r word || while [ $# -gt 1 ]; do echo "$1" >"$2"; shift 2; done"""
+_THAW = """while [ $# -gt 1 ]; do echo "$1" >"$2"; shift 2; done"""
 
 
 @contextmanager
@@ -35,7 +34,8 @@ def paused(pids: Iterable[int]) -> Iterator[None]:
     if not switches:
         yield
         return
-    with _guarded(switches):
+    thaw = [word for switch in switches for word in (switch.off, str(switch.file))]
+    with guarded(["sh", "-c", _THAW, "sh", *thaw]):
         try:
             for switch in switches:
                 switch.set(switch.on)
@@ -71,24 +71,6 @@ class _Switch:
             if time.monotonic() > deadline:
                 raise Unavailable(f"control group '{self.told.parent}' does not come to rest")
             time.sleep(0.0005)
-
-
-@contextmanager
-def _guarded(switches: Sequence[_Switch]) -> Iterator[None]:
-    """If this process is killed meanwhile, another one lets the groups go on."""
-    words = [word for switch in switches for word in (switch.off, str(switch.file))]
-    guard = subprocess.Popen(
-        ["sh", "-c", _GUARD, "sh", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
-    assert guard.stdin is not None and guard.stdout is not None  # noqa: S101, PT018 - pipes were asked for
-    with guard.stdin as told, guard.stdout as ready:
-        ready.readline()
-        try:
-            yield
-        finally:
-            told.write(b"done\n")
-            told.flush()
-            guard.wait()
 
 
 def _switch(group: Path) -> _Switch:
