@@ -171,7 +171,7 @@ def test_a_filesystem_in_a_file_leaves_no_loop_device(target: Path, tmp_path: Pa
     image.make(file, fs, size, image.Root(), thin=True)
     mounter = KernelMounter()
 
-    mounter.mount([Mount(fs, str(file), ("loop",))], target)
+    mounter.mount([image.as_mount(file)], target)
     assert str(file) in losetup()
     assert not list(target.iterdir())
 
