@@ -36,6 +36,7 @@ _SECOND: Final = 10**9
 _COARSEST: Final = 1000
 """Nanoseconds: what a filesystem may round times to (SMB does to 100), so that 10^6 random values are left."""
 _LOOKS: Final = 3
+_MOMENT: Final = 0.0005
 _PATIENCE: Final = 60.0
 """Seconds to wait for a lock, which is held for a rename and a sync: more than a slow disk needs for both."""
 
@@ -202,9 +203,10 @@ class FileStore:
 def _open_object(store: Path, name: str, folder: int) -> int:
     """Raises `NotFound` for what is no plain file; a pipe would wait for a writer otherwise."""
     # On FUSE, an open that meets the rename of another finds nothing for a moment, though there always is something.
-    for _ in range(_LOOKS):
+    for look in range(_LOOKS):
         with suppress(NotFound):
             return _plain(store, name, folder)
+        time.sleep(_MOMENT * look)
     return _plain(store, name, folder)
 
 

@@ -1,4 +1,7 @@
-"""Where the snapshots of this host's volumes go, and with which password."""
+"""Where the snapshots of this host's volumes go, and with which password.
+
+What reads and writes repositories is large, and loaded when one is opened.
+"""
 
 import os
 import secrets
@@ -6,12 +9,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orlop.errors import Conflict, NotFound
 from orlop.objects.places import locate
 from orlop.objects.store import ObjectStore
-from orlop.snapshots.repository import Repository
 from orlop.volumes import references
+
+if TYPE_CHECKING:
+    from orlop.snapshots.repository import Repository
 
 FOLDER, KEY = "snapshots", "snapshots.key"
 _SECRET_SETTINGS = frozenset({"access_key", "secret_key", "session_token", "key", "service_account"})
@@ -34,13 +40,17 @@ def own(root: Path) -> Place:
     return Place(str(root / FOLDER), f"file:{root / KEY}")
 
 
-def opened(place: Place, resolve: references.Resolve) -> Repository:
+def opened(place: Place, resolve: references.Resolve) -> "Repository":
     """The repository; raises `NotFound` where there is none."""
+    from orlop.snapshots.repository import Repository
+
     return Repository.open(store(place, resolve), _password(place, resolve))
 
 
-def made(place: Place, resolve: references.Resolve) -> Repository:
+def made(place: Place, resolve: references.Resolve) -> "Repository":
     """The repository, which is made if there is none; again after a crash is fine."""
+    from orlop.snapshots.repository import Repository
+
     there = store(place, resolve)
     try:
         return Repository.open(there, _password(place, resolve))

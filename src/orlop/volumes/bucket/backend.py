@@ -8,15 +8,21 @@ repository/       the snapshots of all volumes, in restic's format
 
 from contextlib import suppress
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from orlop.errors import Conflict, NotFound
 from orlop.objects.probe import require_single_winner
 from orlop.objects.store import ObjectStore
 from orlop.objects.wrappers import Prefixed
-from orlop.snapshots.repository import Repository
 from orlop.volumes import references, repositories
 from orlop.volumes.bucket.catalog import Catalog
 from orlop.volumes.repositories import Place
+
+if TYPE_CHECKING:
+    from orlop.snapshots.repository import Repository
+
+VOLUME = "orlop.bucket="
+"""The tag of a volume's snapshots, before its id."""
 
 
 class Backend:
@@ -36,8 +42,10 @@ class Backend:
             self._is_proven = True
 
     @cached_property
-    def repository(self) -> Repository:
+    def repository(self) -> "Repository":
         """The repository, which the first volume makes."""
+        from orlop.snapshots.repository import Repository
+
         place = Prefixed(self.store, "repository/")
         try:
             return Repository.open(place, self._password)

@@ -17,11 +17,10 @@ from orlop.errors import Conflict, NotFound
 from orlop.mount import Mount
 from orlop.volumes import image
 from orlop.volumes.bucket import heads, settings
-from orlop.volumes.bucket.backend import Backend
+from orlop.volumes.bucket.backend import VOLUME, Backend
 from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.lease import Fenced, release
 from orlop.volumes.bucket.sessions import Session
-from orlop.volumes.bucket.shipping import VOLUME
 from orlop.volumes.bucket.use import Use
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.sources import ShadowSource, Source, Users

@@ -12,12 +12,13 @@ from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
 from orlop.snapshots.save import About, Same, save
 from orlop.volumes import image
+from orlop.volumes.bucket.backend import VOLUME
 from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.copy import Base, Copy
 from orlop.volumes.comparing import by_blocks
 from orlop.volumes.sources import ShadowSource, Users
 
-VOLUME, EPOCH, HOW = "orlop.bucket=", "orlop.epoch=", "orlop.how="
+EPOCH, HOW = "orlop.epoch=", "orlop.how="
 _TICK = 0.05
 """Seconds: more than the clock of a filesystem takes from one time stamp to the next."""
 

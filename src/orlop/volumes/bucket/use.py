@@ -1,6 +1,6 @@
 """What one host does with volumes in buckets: takes and gives back leases, brings files here, ships what changes.
 
-The driver's verbs and the keeper are two views of this.
+The driver's verbs and the keeper are two views of this. What saves and restores is large, and loaded when it is needed.
 """
 
 import logging
@@ -21,7 +21,6 @@ from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.copy import Base, Copy
 from orlop.volumes.bucket.lease import Clock, Fenced, Lease, Owner, acquire, release
 from orlop.volumes.bucket.sessions import Session, Sessions
-from orlop.volumes.bucket.shipping import fetch, is_ahead, ship
 from orlop.volumes.options import mode, number
 
 PATIENCE = 1.5
@@ -76,6 +75,8 @@ class Use:
 
     def ship(self, session: Session, *, last: bool = False) -> None:
         """Bring what has changed into the bucket; raises `Fenced` if another host has the volume."""
+        from orlop.volumes.bucket.shipping import ship
+
         backend = self.backend(session.options)
         definition = backend.catalog.get(session.name)
         with self.sessions.shipping(session.key):
@@ -127,6 +128,8 @@ class Use:
 
     def _fill(self, backend: Backend, definition: Definition, session: Session, snapshot: str) -> None:
         """Let the copy go on from ``snapshot``, unless it does already."""
+        from orlop.volumes.bucket.shipping import fetch
+
         volume, copy = definition.as_volume(), self.copy(session.key)
         base = copy.base
         if base is not None and base.goes_on_from(definition.id, snapshot):
@@ -195,6 +198,8 @@ class Use:
 
 def _may_be_ahead(copy: Copy) -> bool:
     """Whether the copy has anything that was never published, or cannot say that it has not."""
+    from orlop.volumes.bucket.shipping import is_ahead
+
     try:
         return is_ahead(copy)
     except (OSError, OrlopError) as error:
