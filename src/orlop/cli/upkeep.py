@@ -10,7 +10,7 @@ from orlop.cli.bars import Bar
 from orlop.cli.ending import asked_to_end
 from orlop.cli.engines import Engines, asking
 from orlop.cli.labels import known_labels
-from orlop.cli.options import Duration, mapping
+from orlop.cli.options import Duration
 from orlop.cli.repositories import with_timeline
 from orlop.errors import NotFound, OrlopError
 from orlop.objects.places import locate
@@ -76,15 +76,13 @@ def prune(
 
 @click.command()
 @click.option("--read-data", is_flag=True, help="Read every byte, not only what says where they are.")
-@click.option("--copy", metavar="ADDRESS", help="Another store with the same repository, to repair from.")
-@click.option("--copy-store", "settings", multiple=True, metavar="KEY=VALUE",
-              help="Setting of that store, as --store.")  # fmt: skip
+@click.option("--copy", metavar="ADDRESS",
+              help="Another store with the same repository, to repair from; a cloud's settings come from the "
+              "environment.")  # fmt: skip
 @with_timeline
-def check(timeline: Timeline, read_data: bool, copy: str | None, settings: Sequence[str]) -> None:
+def check(timeline: Timeline, read_data: bool, copy: str | None) -> None:
     """Look whether the repository is what it promises to be; exit status 1 if something in it is bad."""
-    if settings and not copy:
-        raise click.UsageError("--copy-store needs --copy")
-    bar, other = Bar("check"), locate(copy, mapping(settings)) if copy else None
+    bar, other = Bar("check"), locate(copy, {}) if copy else None
     with asked_to_end():
         try:
             faults = checked(timeline.repository, read_data=read_data, copy=other, progress=bar)
