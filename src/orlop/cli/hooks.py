@@ -21,8 +21,8 @@ class ContainerHooks:
         """Nothing is asked before `before`."""
         self._name, self._wished, self._engines = name, wished, engines
         self._where: tuple[Engine, Container] | None = None
-        self.problem = ""
-        """What went wrong and did not stop the snapshot."""
+        self.ignored = self.problem = ""
+        """What went wrong before, and is to be ignored; and what went wrong after."""
 
     def before(self) -> bool:
         """Raises `Unavailable` if the command fails, unless that is to be ignored."""
@@ -38,7 +38,7 @@ class ContainerHooks:
                 raise Unavailable(
                     f"{error}; no snapshot was made (label orlop.snapshot.hooks=ignore makes one all the same)"
                 ) from error
-            self.problem = str(error)
+            self.ignored = str(error)
         return False
 
     def after(self) -> None:
@@ -47,12 +47,12 @@ class ContainerHooks:
             try:
                 self._run("post", self._wished.post)
             except OrlopError as error:
-                self.problem = "; ".join(filter(None, (self.problem, str(error))))
+                self.problem = str(error)
 
     def tell(self) -> None:
         """Say what went wrong and did not stop the snapshot."""
-        if self.problem:
-            click.echo(f"orlop: {self.problem}", err=True)
+        for text in filter(None, (self.ignored, self.problem)):
+            click.echo(f"orlop: {text}", err=True)
 
     def _run(self, hook: str, command: str) -> None:
         engine, container = self._where or (None, None)

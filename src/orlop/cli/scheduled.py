@@ -81,6 +81,7 @@ class _Round:
     def _take(self, row: Row, wished: Wishes) -> None:
         hooks = ContainerHooks(row.name, wished, self._engines)
         made, saved = self._timeline.take(row.name, paused=wished.pause, notes=["scheduled"], hooks=hooks)
+        hooks.tell()
         click.echo(f"{made.reference} was made: {wished.schedule} ({made.how})")
         tell(saved.problems)
         problem = "; ".join(filter(None, (hooks.problem, _missing(saved))))

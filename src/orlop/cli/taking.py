@@ -35,4 +35,4 @@ def take(
     if not saved.is_complete:
         raise Unavailable(f"snapshot {made.reference} is not complete: see above")
     if hooks.problem:
-        raise Unavailable(f"snapshot {made.reference} was made, but a hook failed: see above")
+        raise Unavailable(f"snapshot {made.reference} was made, but the hook after it failed: see above")
