@@ -16,6 +16,7 @@ from orlop.cli.repositories import with_timeline
 from orlop.cli.scheduled import run
 from orlop.cli.taking import take
 from orlop.cli.upkeep import check, prune
+from orlop.cli.viewing import mount
 from orlop.volumes import census
 from orlop.volumes.timeline import Snapshot, Timeline, check_note
 
@@ -35,7 +36,7 @@ def snapshot() -> None:
     """Make snapshots of volumes, in use or not, and bring them back."""
 
 
-for _command in (prune, check, run):
+for _command in (prune, check, run, mount):
     snapshot.add_command(_command)
 
 
