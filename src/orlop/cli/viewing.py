@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from ctypes.util import find_library
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,9 @@ from orlop.volumes.timeline import Timeline, root
 
 _FOREVER = "3600"
 """Seconds that the kernel may remember what it was told: a snapshot never changes."""
+
+_BY_SIGNAL = 8
+"""With this libfuse 3 ends, after unmounting, when it was asked to by a signal (fuse_main(3))."""
 
 
 @click.command()
@@ -62,10 +66,15 @@ def mount(timeline: Timeline, reference: str, folder: Path) -> None:
                 **kept,
             )
         except RuntimeError as error:
+            if error.args == (_BY_SIGNAL,):
+                return
             raise Unavailable(f"'{folder}' cannot be mounted: libfuse ended with status {error}") from error
 
 
 def _fuse() -> ModuleType:
+    newest = find_library("fuse3")  # by itself it would rather take version 2 where that is there as well
+    if newest:
+        os.environ.setdefault("FUSE_LIBRARY_PATH", newest)
     try:
         return importlib.import_module("mfusepy")
     except (ImportError, OSError) as error:
