@@ -10,6 +10,7 @@ import pytest
 
 DRIVERS = [
     "azurefile",
+    "bucket",
     "ceph",
     "cifs",
     "gluster",

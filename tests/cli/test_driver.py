@@ -10,7 +10,7 @@ def test_ls_names_the_drivers_and_their_options(orlop):
     assert lines[0].split() == ["DRIVER", "SCOPE", "OPTIONS"]
     assert [line.split()[0] for line in lines[1:]] == DRIVERS
     assert orlop("driver", "ls", "--format", "{{.Name}} {{.Scope}}").stdout.startswith(
-        "azurefile global\nceph global\ncifs global\n"
+        "azurefile global\nbucket global\nceph global\n"
     )
 
 

@@ -17,13 +17,15 @@ def orlop(lab: Lab) -> Callable[..., str]:
 
 
 @pytest.fixture
-def busy_daemon(lab: Lab) -> Iterator[Lab]:
-    """The lab with a daemon that looks every second which snapshots are due."""
-    lab.kill_orlop()
-    lab.serve(ORLOP_SERVE_SNAPSHOT_INTERVAL="1s")
-    yield lab
-    lab.kill_orlop()
-    lab.serve()
+def daemon(lab: Lab) -> Iterator[Callable[[str], None]]:
+    """Starts the lab's daemon anew, with how often it looks which snapshots are due."""
+
+    def restart(interval: str) -> None:
+        lab.kill_orlop()
+        lab.serve(ORLOP_SERVE_SNAPSHOT_INTERVAL=interval)
+
+    yield restart
+    restart("60s")
 
 
 @pytest.fixture
@@ -35,9 +37,10 @@ def without_snapshots(lab: Lab, orlop) -> Iterator[None]:
 
 
 @pytest.mark.feature("S1", "S4")
-def test_a_database_in_use_goes_back_to_a_snapshot_that_its_schedule_made(busy_daemon, without_snapshots, orlop):
-    lab = busy_daemon
+def test_a_database_in_use_goes_back_to_a_snapshot_that_its_schedule_made(lab, daemon, without_snapshots, orlop):
+    daemon("1h")
     labels = {
+        "schedule": "monthly",
         "keep": "5",
         "pre": "psql -qc checkpoint && echo pre >>/tmp/hooks",
         "post": "echo post >>/tmp/hooks",
@@ -55,7 +58,7 @@ def test_a_database_in_use_goes_back_to_a_snapshot_that_its_schedule_made(busy_d
     lab.eventually(lambda: log.exists() and log.read_text().count("\n") > 20)
 
     before = log.read_text().count("\n")
-    orlop("volume update pgdata --label orlop.snapshot.schedule=monthly")
+    daemon("1s")
     lab.eventually(lambda: orlop("snapshot ls -q"))
     made = orlop("snapshot ls -q").splitlines()[0]
     told = json.loads(orlop(f"snapshot inspect {made}"))[0]
@@ -64,8 +67,6 @@ def test_a_database_in_use_goes_back_to_a_snapshot_that_its_schedule_made(busy_d
     lab.eventually(lambda: log.read_text().count("\n") > before + 20)
     lab.sh("docker kill -s KILL db1; docker rm db1")
     writer.wait()
-    lab.kill_orlop()
-    lab.serve()
     orlop(f"volume rollback pgdata {made.partition('@')[2]}")
     lab.sh(f"docker run -d --name db2 {run}")
     _wait(lab, "db2")

@@ -287,6 +287,61 @@ def test_a_snapshot_that_is_killed_at_any_object_is_there_or_not_and_the_next_is
     assert (tmp_path / "now/file").read_text() == f"version {number}"
 
 
+ROLLBACK = """
+import os, signal
+from pathlib import Path
+from orlop import engine
+from orlop.objects.files import FileStore
+from orlop.volumes.rewind import rollback
+seen, write, read = 0, FileStore.write, FileStore.read
+def counted(verb):
+    def killed(self, *args, **kwargs):
+        global seen
+        seen += 1
+        if seen == {number}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return verb(self, *args, **kwargs)
+    return killed
+timeline = engine.timeline(engine.Config(root=Path({root!r}), run=Path({run!r})))
+found = timeline.find("data@{wanted}")
+FileStore.write, FileStore.read = counted(write), counted(read)
+rollback(timeline, "data", found)
+"""
+
+
+@pytest.mark.feature("S1")
+def test_a_rollback_that_is_killed_anywhere_is_done_by_doing_it_again_and_loses_nothing(timeline, host, tmp_path):
+    folder = host.root / "volumes/data/_data"
+    for number in range(40):
+        (folder / str(number)).write_bytes(os.urandom(100_000))
+    old = _content(folder)
+    wanted, _ = timeline.take("data")
+    for number in range(20):
+        (folder / str(number)).write_text("new")
+    (folder / "more").write_text("new")
+    new = _content(folder)
+    ended = 0
+    for number in range(1, 60, 3):
+        code = ROLLBACK.format(number=number, wanted=wanted.id, root=str(host.root), run=str(host.run))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        reconcile.reconcile(timeline.service)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        ended += 1
+
+    assert ended >= 4
+    assert _content(folder) == old
+    # What it was is in the first snapshot that a rollback made before it touched anything.
+    before = next(each for each in timeline.own("data") if each.notes == (f"before rollback to {wanted.short}",))
+    timeline.restore(before, tmp_path / "before")
+    assert _content(tmp_path / "before") == new
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_a_damaged_backup_makes_no_volume(timeline, host, place, tmp_path):
     engine.timeline(host, place, timeline.service, make=True).take("data")
     for pack in Path(place.address).glob("data/*/*"):

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from orlop.volumes.service import VolumeService
 DEFAULT_SOCKET = Path("/run/docker.sock")
 _LOOK, _LIST, _REMOVE = 20.0, 5.0, 130.0
 """Seconds. Docker asks plugins for their volumes, for 30 seconds if they are dead; removing waits for a backend."""
+_POLL = 0.05
 _FRAME = struct.Struct(">4xI")
 
 
@@ -112,8 +114,18 @@ class Engine:
         status, content = exchange(self.path, "POST", f"/exec/{made['Id']}/start", patience, {"Detach": False})
         if status != HTTPStatus.OK:
             raise Unavailable(f"the engine says: {content.decode(errors='replace').strip()}")
-        ended = self._ask("GET", f"/exec/{made['Id']}/json")
-        return int(ended.get("ExitCode") or 0), b"".join(_frames(content)).decode(errors="replace").strip()
+        return self._exit_status(made["Id"]), b"".join(_frames(content)).decode(errors="replace").strip()
+
+    def _exit_status(self, exec_: str) -> int:
+        # What a command says may end a moment before the engine knows of its end.
+        end = time.monotonic() + _LIST
+        while True:
+            state = self._ask("GET", f"/exec/{exec_}/json")
+            if not state.get("Running") and state.get("ExitCode") is not None:
+                return int(state["ExitCode"])
+            if time.monotonic() > end:
+                raise Unavailable("the command has closed its output and does not end")
+            time.sleep(_POLL)
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         status, content = exchange(self.path, method, path, _LOOK, body)
