@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,19 @@ def test_looking_for_a_half_removed_volume_reads_neither_the_others_nor_the_tras
     plan = state._reader.execute(f"EXPLAIN QUERY PLAN {asked[0]}").fetchall()
     assert "USING INDEX unfinished (phase=?)" in plan[0][3]
     state.close()
+
+
+def test_the_file_of_an_older_orlop_is_taken_over(tmp_path: Path) -> None:
+    State(tmp_path / "state.db").close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        db.execute("DROP TABLE snapshots")
+        db.execute("ALTER TABLE attached DROP COLUMN trouble")
+        db.execute("PRAGMA user_version = 1")
+
+    with closing(State(tmp_path / "state.db")) as state:
+        with state.change() as change:
+            change.snapshot_error("data", "no room")
+            change.attach("data", "boot")
+            change.trouble("data", "dead")
+
+        assert (state.snapshot("data"), state.trouble("data")) == (({}, "no room"), "dead")

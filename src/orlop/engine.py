@@ -95,8 +95,13 @@ def volumes(config: Config) -> VolumeService:
     return service
 
 
-def timeline(config: Config, place: "Place | None" = None, service: VolumeService | None = None) -> "Timeline":
-    """The snapshots of ``config``'s volumes in the repository at ``place``; None means the host's own."""
+def timeline(
+    config: Config, place: "Place | None" = None, service: VolumeService | None = None, *, make: bool = False
+) -> "Timeline":
+    """The snapshots of ``config``'s volumes in the repository at ``place``; None means the host's own.
+
+    That one is made if there is none; another only if the caller says ``make``.
+    """
     # Imported here: what reads and writes repositories is large, and most commands do neither.
     from orlop.volumes import repositories
     from orlop.volumes.timeline import Timeline
@@ -107,9 +112,9 @@ def timeline(config: Config, place: "Place | None" = None, service: VolumeServic
     def opened() -> "Repository":
         if place is None:
             return repositories.made(repositories.prepared(config.root), resolve)
-        return repositories.opened(place, resolve)
+        return (repositories.made if make else repositories.opened)(place, resolve)
 
-    return Timeline(service, opened)
+    return Timeline(service, opened, place.address if place else "")
 
 
 def vault(config: Config) -> Vault:
@@ -147,13 +152,20 @@ def buckets(config: Config) -> Use:
 def _keep(config: Config) -> None:
     """Start a keeper, which outlives this process; if there is one, it returns at once."""
     run = config.run / "bucket"
-    command = [sys.executable, "-P", "-m", "orlop", "keep", f"--root={config.root}", f"--run={config.run}"]
-    command += [f"--mounts={config.mounts}"] if config.mounts else []
-    command += [f"--key-file={config.key_file}"] if config.key_file else []
-    command += [f"--boot-id={config.boot}"] if config.boot else []
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (run / "keeper.log").open("ab") as log:
-        processes.Child(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        processes.Child(
+            command(config, "keep"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def command(config: Config, *words: str) -> list[str]:
+    """How to start the command ``words`` of this orlop as a process of its own that sees what ``config`` says."""
+    found = [sys.executable, "-P", "-m", "orlop", *words, f"--root={config.root}", f"--run={config.run}"]
+    found += [f"--mounts={config.mounts}"] if config.mounts else []
+    found += [f"--key-file={config.key_file}"] if config.key_file else []
+    found += [f"--boot-id={config.boot}"] if config.boot else []
+    return found
 
 
 def default_driver(config: Config) -> str:

@@ -1,8 +1,8 @@
 """What this host remembers: one SQLite file, changed only in a transaction.
 
-Five tables: the volumes (with the phase each is in), which of them are attached, who holds them, settings, and what
-happened lately. Phases are the recorded intent: ``creating`` and ``removing`` mean that a driver may have done half
-its work.
+Six tables: the volumes (with the phase each is in), which of them are attached, who holds them, their last snapshots,
+settings, and what happened lately. Phases are the recorded intent: ``creating`` and ``removing`` mean that a driver may
+have done half its work.
 
     creating ──► ready ──► trashed ──► removing ──► (no row)
                    ▲──────────┘ restore
@@ -26,12 +26,18 @@ from orlop.errors import Busy, Conflict, Corrupt, NoSpace, OrlopError, Unavailab
 
 Phase = Literal["creating", "ready", "trashed", "removing", "filling", "kept"]
 
-_VERSION = 2
-_UPGRADES = {1: "ALTER TABLE attached ADD COLUMN trouble TEXT NOT NULL DEFAULT ''"}
+_VERSION = 3
+_SNAPSHOTS = """
+CREATE TABLE snapshots (
+    key TEXT PRIMARY KEY, last TEXT NOT NULL DEFAULT '{}', error TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID
+"""
+_UPGRADES = {1: "ALTER TABLE attached ADD COLUMN trouble TEXT NOT NULL DEFAULT ''", 2: _SNAPSHOTS}
 """From a version to the next."""
 _KEPT_EVENTS = 10_000
 _TRIM_EVERY = 256
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE volumes (
     key TEXT PRIMARY KEY, name TEXT NOT NULL, driver TEXT NOT NULL, options TEXT NOT NULL, labels TEXT NOT NULL,
     created TEXT NOT NULL, phase TEXT NOT NULL, removed REAL
@@ -52,6 +58,8 @@ CREATE TABLE events (
     details TEXT NOT NULL
 );
 """
+    + _SNAPSHOTS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +195,11 @@ class State:
         rows = self._all("SELECT trouble FROM attached WHERE key = ?", key)
         return str(rows[0][0]) if rows else ""
 
+    def snapshot(self, key: str) -> tuple[Mapping[str, str], str]:
+        """What is known of the last snapshot of volume ``key``, and why one that was to follow failed; or nothing."""
+        rows = self._all("SELECT last, error FROM snapshots WHERE key = ?", key)
+        return (_loads(rows[0][0]), str(rows[0][1])) if rows else ({}, "")
+
     def holds(self, key: str | None = None) -> list[Hold]:
         """The holds of one volume, or of all."""
         query = "SELECT key, client, id, pid, started, counted, count, boot, since FROM holds"
@@ -270,6 +283,7 @@ class Change:
     def delete(self, key: str) -> None:
         """Forget volume ``key``; none is fine."""
         self._db.execute("DELETE FROM volumes WHERE key = ?", (key,))
+        self._db.execute("DELETE FROM snapshots WHERE key = ?", (key,))
         self.detach(key)
 
     def attach(self, key: str, boot: str) -> None:
@@ -279,6 +293,17 @@ class Change:
     def trouble(self, key: str, text: str) -> None:
         """Remember what is wrong with the attached volume ``key``; empty if nothing is."""
         self._db.execute("UPDATE attached SET trouble = ? WHERE key = ?", (text, key))
+
+    def snapshot(self, key: str, last: Mapping[str, str]) -> None:
+        """Remember the ``last`` snapshot of volume ``key``; why an earlier one failed is news no more."""
+        self._db.execute("INSERT OR REPLACE INTO snapshots (key, last) VALUES (?, ?)", (key, json.dumps(last)))
+
+    def snapshot_error(self, key: str, error: str) -> None:
+        """Remember why there is no newer snapshot of volume ``key``."""
+        self._db.execute(
+            "INSERT INTO snapshots (key, error) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET error = excluded.error",
+            (key, error),
+        )
 
     def detach(self, key: str) -> None:
         """Remember, after it happened, that nothing of ``key`` is attached any more, and that nobody holds it."""

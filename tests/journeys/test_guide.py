@@ -1,4 +1,4 @@
-"""docs/guide.md tells the truth: its commands run from top to bottom, and fail only where it says so."""
+"""Guides tell the truth: their commands run from top to bottom, and fail only where they say so."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from orlop.testing import images
 from orlop.testing.engine import Engine
 from orlop.testing.machine import Machine
 
-GUIDE = Path(__file__).parents[2] / "docs/guide.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -36,12 +36,21 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.mark.part("V5", "V6", "V15", "D1", "D12", "E5")
 def test_the_guides_commands_do_what_it_says(machine: Machine) -> None:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    commands = re.findall(r"^\$ (.*)$", GUIDE.read_text(), re.MULTILINE)
+    assert _play(machine, "guide.md") > 40
 
+
+@pytest.mark.part("S1", "S2", "S3", "S4", "S5")
+def test_the_commands_about_snapshots_do_what_their_page_says(machine: Machine) -> None:
+    assert _play(machine, "snapshots.md") > 30
+
+
+def _play(machine: Machine, page: str) -> int:
+    """Run the commands of a page; how many there are."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    commands = re.findall(r"^\$ (.*)$", (DOCS / page).read_text(), re.MULTILINE)
     for command in commands:
         argv, _, remark = command.partition("    # ")
         done = machine.run(["sh", "-c", argv], check=False, env={"PATH": path})
 
         assert (done.returncode != 0) == remark.startswith("fails"), f"{command}\n{done.stdout}{done.stderr}"
-    assert len(commands) > 40
+    return len(commands)

@@ -8,7 +8,9 @@ import functools
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
@@ -25,6 +27,8 @@ from orlop.volumes.service import VolumeService
 DEFAULT_SOCKET = Path("/run/docker.sock")
 _LOOK, _LIST, _REMOVE = 20.0, 5.0, 130.0
 """Seconds. Docker asks plugins for their volumes, for 30 seconds if they are dead; removing waits for a backend."""
+_POLL = 0.05
+_FRAME = struct.Struct(">4xI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,46 @@ class Engine:
             raise Unavailable(f"volume {name!r}: the engine says: {_message(answer)}")
         return status != HTTPStatus.NOT_FOUND
 
+    def running(self, name: str) -> list[Container]:
+        """The containers that use the orlop volume ``name`` and run now, the oldest first."""
+        wanted = quote(json.dumps({"volume": [name], "status": ["running"]}))
+        found = self._look(f"/containers/json?filters={wanted}", _LOOK)
+        return [
+            Container(each["Id"], (each.get("Names") or ["?"])[0].lstrip("/"), each.get("State", ""))
+            for each in sorted(found, key=lambda each: (each.get("Created", 0), each["Id"]))
+            if any(mount.get("Name") == name and _is_ours(mount.get("Driver")) for mount in each.get("Mounts") or [])
+        ]
+
+    def run(self, container: Container, command: str, patience: float) -> tuple[int, str]:
+        """Run ``command`` by the shell in ``container``: its exit status, and what it said.
+
+        Raises `Unavailable` if it says nothing for ``patience`` seconds; it may still run then.
+        """
+        asked = {"AttachStdout": True, "AttachStderr": True, "Cmd": ["/bin/sh", "-c", command]}
+        made = self._ask("POST", f"/containers/{container.id}/exec", asked)
+        status, content = exchange(self.path, "POST", f"/exec/{made['Id']}/start", patience, {"Detach": False})
+        if status != HTTPStatus.OK:
+            raise Unavailable(f"the engine says: {content.decode(errors='replace').strip()}")
+        return self._exit_status(made["Id"]), b"".join(_frames(content)).decode(errors="replace").strip()
+
+    def _exit_status(self, exec_: str) -> int:
+        # What a command says may end a moment before the engine knows of its end.
+        end = time.monotonic() + _LIST
+        while True:
+            state = self._ask("GET", f"/exec/{exec_}/json")
+            if not state.get("Running") and state.get("ExitCode") is not None:
+                return int(state["ExitCode"])
+            if time.monotonic() > end:
+                raise Unavailable("the command has closed its output and does not end")
+            time.sleep(_POLL)
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
+        status, content = exchange(self.path, method, path, _LOOK, body)
+        answer = json.loads(content)
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise Unavailable(f"the engine says: {_message(answer)}")
+        return answer
+
     def _look(self, path: str, patience: float) -> Any:
         status, answer = self._call("GET", path, patience)
         if status != HTTPStatus.OK:
@@ -119,6 +163,10 @@ class Engines:
     def users(self, name: str) -> list[Container]:
         """The containers that use volume ``name``, running or not."""
         return [container for engine in self._engines for container in engine.containers.get(name, ())]
+
+    def running(self, name: str) -> list[tuple[Engine, Container]]:
+        """The containers that use volume ``name`` and run now, those of each engine by age; asked anew."""
+        return [(engine, container) for engine in self._engines for container in engine.running(name)]
 
     def labels(self, row: Row) -> dict[str, str]:
         """The labels of ``row``: those that an engine keeps, and ours."""
@@ -160,6 +208,15 @@ def asking(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def request(path: Path, method: str, target: str, patience: float) -> tuple[int, Any]:
     """Status and JSON that the server on the unix socket ``path`` answers; `Unavailable` after ``patience`` seconds."""
+    status, content = exchange(path, method, target, patience)
+    try:
+        return status, json.loads(content) if content else {}
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+
+
+def exchange(path: Path, method: str, target: str, patience: float, body: object = None) -> tuple[int, bytes]:
+    """As `request`, with the answer as it is; ``body`` is sent as JSON."""
     # Imported here: most commands ask nobody, and this takes as long as all of their own.
     import http.client
 
@@ -168,10 +225,10 @@ def request(path: Path, method: str, target: str, patience: float) -> tuple[int,
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(patience)
         connection.sock.connect(str(path))
-        connection.request(method, target)
+        sent = None if body is None else json.dumps(body)
+        connection.request(method, target, sent, {"Content-Type": "application/json"} if sent else {})
         response = connection.getresponse()
-        content = response.read()
-        return response.status, json.loads(content) if content else {}
+        return response.status, response.read()
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise Unavailable(str(error) or type(error).__name__) from error
     finally:
@@ -206,6 +263,14 @@ def _has(engine: Engine, service: VolumeService, row: Row) -> bool:
 def _is_ours(driver: str | None) -> bool:
     """Managed plugins are called like images: ``registry/orlop:latest``."""
     return (driver or "").rpartition("/")[2].partition(":")[0] == "orlop"
+
+
+def _frames(stream: bytes) -> Iterator[bytes]:
+    """What a container wrote: each piece comes after a byte for its channel, three for nothing, and its length."""
+    while len(stream) >= _FRAME.size:
+        (length,) = _FRAME.unpack_from(stream)
+        yield stream[_FRAME.size : _FRAME.size + length]
+        stream = stream[_FRAME.size + length :]
 
 
 def _message(answer: object) -> str:

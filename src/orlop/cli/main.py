@@ -10,11 +10,11 @@ from orlop import __version__
 from orlop.errors import OrlopError
 
 _COMMANDS = (
-    "completion", "driver", "info", "install", "keep", "plugin", "secret", "serve", "snapshot", "system", "uninstall",
-    "volume",
+    "backup", "completion", "driver", "info", "install", "keep", "plugin", "restore", "secret", "serve", "snapshot",
+    "system", "uninstall", "volume",
 )  # fmt: skip
 """Each is in the module of its name, which is imported when it is asked for: starting has to be quick."""
-_ELSEWHERE = {"info": "system", "uninstall": "install"}
+_ELSEWHERE = {"info": "system", "restore": "backup", "uninstall": "install"}
 
 
 class Commands(click.Group):

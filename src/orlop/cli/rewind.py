@@ -7,11 +7,15 @@ import click
 
 from orlop.cli.bars import Bar, tell
 from orlop.cli.ending import asked_to_end
+from orlop.cli.engines import Engines, asking
+from orlop.cli.hooks import ContainerHooks
+from orlop.cli.labels import known_labels
 from orlop.cli.options import mapping
 from orlop.cli.repositories import with_timeline
 from orlop.volumes.rewind import clone as cloned
 from orlop.volumes.rewind import rollback as rolled_back
 from orlop.volumes.timeline import Timeline
+from orlop.volumes.wishes import wishes
 
 
 @click.command()
@@ -47,8 +51,16 @@ def rollback(timeline: Timeline, name: str, snapshot: str, dry_run: bool) -> Non
 @click.option("-d", "--driver", help="Kind of storage of the new one.  [default: as the volume has it]")
 @click.option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="Option of the driver; repeatable.")
 @with_timeline
-def clone(timeline: Timeline, name: str, new: str, driver: str | None, options: Sequence[str]) -> None:
+@asking
+def clone(
+    timeline: Timeline, engines: Engines, name: str, new: str, driver: str | None, options: Sequence[str]
+) -> None:
     """Make a new volume that has the files a volume has now; it may be in use."""
+    wished = wishes(name, known_labels(engines)(timeline.service.get(name)))
+    hooks = ContainerHooks(name, wished, engines)
     with asked_to_end():
-        row = cloned(timeline, name, new, driver, mapping(options))
+        try:
+            row = cloned(timeline, name, new, driver, mapping(options), hooks)
+        finally:
+            hooks.tell()
     click.echo(row.name)

@@ -28,6 +28,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--default-driver", metavar="NAME", default="",
               help=f"Driver of volumes for which nothing is said.  [default: {engine.DRIVER}, or local]")  # fmt: skip
 @click.option("--interval", type=Duration(), default=30.0, help="How often to reconcile.  [default: 30s]")
+@click.option("--snapshot-interval", type=Duration(), default=60.0,
+              help="How often to look which snapshots are due.  [default: 1m]")  # fmt: skip
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--debug", is_flag=True, envvar="DEBUG", help="Log more.")
 @configured
@@ -40,12 +42,14 @@ def serve(
     tls_ca: Path | None,
     default_driver: str,
     interval: float,
+    snapshot_interval: float,
     log_format: str,
     debug: bool,
 ) -> None:
     """Keep the volumes of Docker, Podman and whoever speaks the volume plugin protocol."""
     # Imported here: no other command should pay for a web server.
     from orlop.frontends import listeners
+    from orlop.frontends.rounds import Rounds
     from orlop.frontends.serve import Daemon
 
     _log_to_stderr(log_format, debug=debug)
@@ -57,7 +61,10 @@ def serve(
         if not (tls_cert and tls_key and tls_ca):
             raise Invalid("--tcp needs --tls-cert, --tls-key and --tls-ca: whoever connects can mount")
         found.append(listeners.tcp(tcp, tls_cert, tls_key, tls_ca))
-    Daemon(service, found, interval).run(_tell_systemd)
+    snapshots = Rounds(
+        engine.command(config, "snapshot", "run"), lambda: bool(service.state.names()), snapshot_interval
+    )
+    Daemon(service, found, interval, snapshots).run(_tell_systemd)
 
 
 class JsonLines(logging.Formatter):

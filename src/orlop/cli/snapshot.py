@@ -9,11 +9,16 @@ import click
 from orlop.cli import output
 from orlop.cli.bars import Bar, tell
 from orlop.cli.ending import asked_to_end
+from orlop.cli.engines import Engines, asking
+from orlop.cli.labels import known_labels
 from orlop.cli.options import FOLDER, each
 from orlop.cli.repositories import with_timeline
-from orlop.errors import Unavailable
+from orlop.cli.scheduled import run
+from orlop.cli.taking import take
+from orlop.cli.upkeep import check, prune
+from orlop.cli.viewing import mount
 from orlop.volumes import census
-from orlop.volumes.timeline import Snapshot, Timeline
+from orlop.volumes.timeline import Snapshot, Timeline, check_note
 
 _HEADINGS = {
     "Reference": "SNAPSHOT",
@@ -31,30 +36,26 @@ def snapshot() -> None:
     """Make snapshots of volumes, in use or not, and bring them back."""
 
 
+for _command in (prune, check, run, mount):
+    snapshot.add_command(_command)
+
+
 @snapshot.command()
 @click.argument("names", nargs=-1, required=True, metavar="VOLUME...")
 @click.option("--pause", is_flag=True, help="Pause the containers that use it, where nothing else holds files still.")
 @click.option("--note", "notes", multiple=True, help="Words to find it by; repeatable.")
 @with_timeline
-def create(timeline: Timeline, names: Sequence[str], pause: bool, notes: Sequence[str]) -> None:
+@asking
+def create(timeline: Timeline, engines: Engines, names: Sequence[str], pause: bool, notes: Sequence[str]) -> None:
     """Make a snapshot of each volume and print its reference.
 
     Only what has changed since the last one is read and kept. A volume in use stays in use.
     """
-
-    def take(name: str) -> None:
-        bar = Bar(f"snapshot {name}")
-        try:
-            made, saved = timeline.take(name, paused=pause, notes=notes, progress=bar)
-        finally:
-            bar.close()
-        tell(saved.problems)
-        click.echo(made.reference)
-        if not saved.is_complete:
-            raise Unavailable(f"snapshot {made.reference} is not complete: see above")
-
+    for note in notes:
+        check_note(note)
+    labels = known_labels(engines)
     with asked_to_end():
-        sys.exit(each(names, take))
+        sys.exit(each(names, lambda name: take(timeline, name, labels, engines, paused=pause, notes=notes)))
 
 
 @snapshot.command()

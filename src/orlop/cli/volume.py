@@ -12,6 +12,7 @@ from orlop.cli import output
 from orlop.cli.archive import export, import_
 from orlop.cli.engines import Engines, asking
 from orlop.cli.filters import Filters, labelled
+from orlop.cli.labels import known_labels
 from orlop.cli.migrate import migrate
 from orlop.cli.options import configured, each, mapping
 from orlop.cli.publish import publish
@@ -86,7 +87,7 @@ def ls(
     rows = [row for row in service.state.unfinished() if row.phase == "trashed"] if trash else service.all()
     rows = [row for row in rows if _matches(row, wanted, service, engines)]
     # Docker's own labels cost a question to the engine: only who looks at labels pays.
-    labels = _labels(engines) if format_ and ("Labels" in format_ or format_ == "json") else _own_labels
+    labels = known_labels(engines) if format_ and ("Labels" in format_ or format_ == "json") else _own_labels
     if quiet:
         format_ = "{{.Name}}"
     records = [_record(service, row, labels(row)) for row in sorted(rows, key=lambda row: row.name)]
@@ -100,7 +101,7 @@ def ls(
 @asking
 def inspect(config: engine.Config, engines: Engines, names: Sequence[str], format_: str | None) -> None:
     """Show all that is known about volumes, as JSON."""
-    service, labels = engine.volumes(config), _labels(engines)
+    service, labels = engine.volumes(config), known_labels(engines)
     found = []
 
     def look(name: str) -> None:
@@ -141,23 +142,6 @@ def _own_labels(row: Row) -> dict[str, str]:
     return dict(row.labels)
 
 
-def _labels(engines: Engines) -> Callable[[Row], dict[str, str]]:
-    """The labels of a row, without those of Docker if it does not answer (said once)."""
-    silent = False
-
-    def labels(row: Row) -> dict[str, str]:
-        nonlocal silent
-        if not silent:
-            try:
-                return engines.labels(row)
-            except OrlopError as error:
-                click.echo(f"orlop: labels may be missing: {error}", err=True)
-                silent = True
-        return _own_labels(row)
-
-    return labels
-
-
 def _record(service: VolumeService, row: Row, labels: dict[str, str]) -> output.Record:
     removed = datetime.fromtimestamp(row.removed, UTC).isoformat(timespec="seconds") if row.removed else ""
     return {
@@ -181,6 +165,9 @@ def _document(
         status["Size"] = service.usage(row)
     except (OrlopError, OSError) as error:
         status["Error"] = str(error)
+    last, trouble = service.state.snapshot(row.key)
+    status |= {"LastSnapshot": dict(last)} if last else {}
+    status |= {"LastSnapshotError": trouble} if trouble else {}
     return {
         "CreatedAt": row.created,
         "Driver": row.driver,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from orlop.frontends import http, plugin
 from orlop.frontends.listeners import Listener
 from orlop.frontends.metrics import Metrics
+from orlop.frontends.rounds import Rounds
 from orlop.state import Holder
 from orlop.volumes.reconcile import reconcile
 from orlop.volumes.service import VolumeService
@@ -30,12 +31,18 @@ _log = logging.getLogger(__name__)
 class Daemon:
     """Answers the plugin protocol and Prometheus on its listeners, and reconciles every ``interval`` seconds."""
 
-    def __init__(self, service: VolumeService, listeners: Sequence[Listener], interval: float = 30.0):
-        """Nothing is answered before `run`."""
+    def __init__(
+        self,
+        service: VolumeService,
+        listeners: Sequence[Listener],
+        interval: float = 30.0,
+        snapshots: Rounds | None = None,
+    ):
+        """Nothing is answered before `run`; ``snapshots`` go on beside it."""
         self._service, self._listeners, self._interval = service, listeners, interval
         self._metrics = Metrics(service)
         self._server = http.Server(self._handle)
-        self._stop = threading.Event()
+        self._stop, self._snapshots = threading.Event(), snapshots
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT; ``ready`` is called when connections are answered.
@@ -48,10 +55,14 @@ class Daemon:
             self._server.serve(listener)
         ready()
         threading.Thread(target=self._keep_true, daemon=True, name="reconcile").start()
+        if self._snapshots:
+            self._snapshots.start()
         os.read(told, 1)
         self._stop.set()
         for listener in self._listeners:
             listener.forget()
+        if self._snapshots:
+            self._snapshots.stop(_FAREWELL)
         if not self._server.wait_until_idle(_FAREWELL):
             _log.warning("%d verbs did not end in time", self._server.busy)
         http.leave()

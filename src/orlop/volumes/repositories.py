@@ -44,7 +44,10 @@ def opened(place: Place, resolve: references.Resolve) -> "Repository":
     """The repository; raises `NotFound` where there is none."""
     from orlop.snapshots.repository import Repository
 
-    return Repository.open(store(place, resolve), _password(place, resolve))
+    try:
+        return Repository.open(store(place, resolve), _password(place, resolve))
+    except NotFound:
+        raise NotFound(f"there is no repository at {place.address!r}; 'orlop backup --init' makes one") from None
 
 
 def made(place: Place, resolve: references.Resolve) -> "Repository":

@@ -1,6 +1,7 @@
 """A volume as it was, and a second one like it."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from orlop.snapshots.report import Progress
 from orlop.snapshots.restore import Restored
@@ -8,7 +9,7 @@ from orlop.state import Row
 from orlop.volumes import held
 from orlop.volumes.host import FROM, noted
 from orlop.volumes.service import DRIVER_OPTION
-from orlop.volumes.timeline import Snapshot, Timeline
+from orlop.volumes.timeline import Hooks, Snapshot, Timeline
 
 
 def rollback(
@@ -32,12 +33,31 @@ def rollback(
             return now, done
 
 
-def clone(timeline: Timeline, name: str, new: str, driver: str | None, options: Mapping[str, str]) -> Row:
+def clone(
+    timeline: Timeline, name: str, new: str, driver: str | None, options: Mapping[str, str], hooks: Hooks | None = None
+) -> Row:
     """Make a volume ``new`` with the files that ``name`` has now; without ``driver`` of the same kind.
 
     Raises `Conflict` if there is a volume ``new``.
     """
     row = timeline.service.get(name)
     kind = {DRIVER_OPTION: driver} if driver else {**row.options, DRIVER_OPTION: row.driver}
-    made, _ = timeline.take(name, notes=[f"clone {new}"])
+    made, _ = timeline.take(name, notes=[f"clone {new}"], hooks=hooks)
     return timeline.service.create(new, {**kind, **options, FROM: f"{name}@{made.id}"}, row.labels, exist_ok=False)
+
+
+def revive(
+    timeline: Timeline, snapshot: Snapshot, name: str, options: Mapping[str, str], labels: Mapping[str, str],
+    *, progress: Callable[[Progress], None] | None = None,
+) -> Row:  # fmt: skip
+    """Make a volume ``name`` with the files of a snapshot that another host may have made, or nothing at all.
+
+    The repository of ``timeline`` may be any. Raises `Conflict` if there is a volume ``name``.
+    """
+    service = timeline.service
+
+    def fill(row: Row, folder: Path) -> None:
+        timeline.fill(row, folder, progress)
+
+    service.life.fill = fill
+    return service.create(name, {**options, FROM: f"{snapshot.volume}@{snapshot.id}"}, labels, exist_ok=False)

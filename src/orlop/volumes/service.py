@@ -206,9 +206,9 @@ class VolumeService:
         with self._locked(name) as row:
             self.attachments.unmount(row, holder)
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
-        """Nobody else works on the volume ``name`` meanwhile, whatever there is of it."""
-        return self._locks.hold(name)
+    def lock(self, name: str, patience: float | None = None) -> AbstractContextManager[None]:
+        """Nobody else works on the volume ``name`` meanwhile, whatever there is of it; raises `Busy`."""
+        return self._locks.hold(name, patience)
 
     def alone(self, name: str) -> AbstractContextManager[Row]:
         """The volume ``name``, on which nobody else works meanwhile; raises `NotFound`."""

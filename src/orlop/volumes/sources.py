@@ -30,10 +30,14 @@ Users = Callable[[], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """The files of one moment, below ``folder``, and ``how`` it was brought about."""
+    """The files of one moment, below ``folder``, and ``how`` it was brought about.
+
+    ``is_copy``: what happens to the volume from now on does not change them; otherwise somebody has to wait.
+    """
 
     folder: Path
     how: str
+    is_copy: bool = False
 
 
 class Source(Protocol):
@@ -72,7 +76,7 @@ class ShadowSource:
         with _alone(self._file), image.opened(self._file) as root:
             self._shadow = Shadow(root, self._since)
             at_once = self._shadow.take(self._users())
-            yield Still(self._shadow.folder, "shadow" if at_once else "live")
+            yield Still(self._shadow.folder, "shadow" if at_once else "live", is_copy=True)
 
     @property
     def is_changed(self) -> bool:
@@ -130,7 +134,7 @@ class SubvolumeSource:
             except Unavailable:
                 how = "cut"
             btrfs.snapshot(self._folder, self._now)
-        yield Still(self._now, how)
+        yield Still(self._now, how, is_copy=True)
 
     def before(self, path: str, inode: int) -> Path | None:
         """See `Source`."""

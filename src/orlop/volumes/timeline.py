@@ -9,11 +9,13 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from orlop.errors import Corrupt, Invalid, NotFound
 from orlop.kernel.namespaces import companions
@@ -21,14 +23,14 @@ from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.report import Progress
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import Restored, restore
-from orlop.snapshots.save import About, Saved, save
+from orlop.snapshots.save import INCOMPLETE, About, Saved, save
 from orlop.state import Row
 from orlop.volumes import held, sources
 from orlop.volumes.comparing import by_blocks
 from orlop.volumes.driver import Stillable
 from orlop.volumes.host import FROM, noted, volume
 from orlop.volumes.service import VolumeService
-from orlop.volumes.sources import Source
+from orlop.volumes.sources import Source, Still
 
 LATEST = "latest"
 _VOLUME, _HOW, _AHEAD, _NOTE = "orlop.volume=", "orlop.how=", "orlop.ahead", "orlop.note="
@@ -54,17 +56,43 @@ class Snapshot:
         return self.id[:_SHORT]
 
     @property
+    def is_complete(self) -> bool:
+        """Whether every file could be read."""
+        return INCOMPLETE not in (self.file.tags or ())
+
+    @property
     def reference(self) -> str:
         """What commands understand."""
         return f"{self.volume}@{self.short}"
 
 
+class Hooks(Protocol):
+    """What a volume's users are told around the moment of a snapshot."""
+
+    def before(self) -> bool:
+        """The moment is near; whether anybody was told. What it raises ends the snapshot."""
+
+    def after(self) -> None:
+        """The moment is over, or there will be none. It raises nothing: a snapshot that is good must not be lost."""
+
+
+class NoHooks:
+    """Nobody has to be told."""
+
+    def before(self) -> bool:
+        """See `Hooks`."""
+        return False
+
+    def after(self) -> None:
+        """See `Hooks`."""
+
+
 class Timeline:
     """The snapshots of a host's volumes in one repository, which is opened when it is needed."""
 
-    def __init__(self, service: VolumeService, opened: Callable[[], Repository]):
-        """``opened`` opens the repository, or makes it."""
-        self.service, self._opened = service, opened
+    def __init__(self, service: VolumeService, opened: Callable[[], Repository], address: str = ""):
+        """``opened`` opens the repository, or makes it; ``address`` says which, empty for the host's own."""
+        self.service, self._opened, self.address = service, opened, address
 
     @cached_property
     def repository(self) -> Repository:
@@ -77,6 +105,10 @@ class Timeline:
         """Every snapshot, or those of the volume ``name``, the oldest first; others' snapshots are not shown."""
         found = (_snapshot(id_, file) for id_, file in self.repository.snapshots().items())
         return sorted((each for each in found if each and name in (None, each.volume)), key=lambda each: each.time)
+
+    def own(self, name: str | None = None) -> list[Snapshot]:
+        """As `all`, those that were made on this host: what others made is theirs to keep or forget."""
+        return [each for each in self.all(name) if each.host == socket.gethostname()]
 
     def find(self, reference: str) -> Snapshot:
         """The snapshot that ``VOLUME@ID`` names, by the beginning of an id or ``latest``, or an id alone.
@@ -98,22 +130,35 @@ class Timeline:
     # making
 
     def take(
-        self, name: str, *, paused: bool = False, notes: Sequence[str] = (), progress: _Report | None = None
+        self,
+        name: str,
+        *,
+        paused: bool = False,
+        notes: Sequence[str] = (),
+        progress: _Report | None = None,
+        hooks: Hooks | None = None,
     ) -> tuple[Snapshot, Saved]:
         """Make a snapshot of the volume ``name``, in use or not; ``paused`` lets its containers wait if need be."""
         for note in notes:
             check_note(note)
         with self.service.lock(f"{name}@"), held.mounted(self.service, name, "snapshot") as folder:
             row = self.service.get(name)
-            return self.save(row, self.source(row, folder, paused=paused), notes, progress)
+            return self.save(row, self.source(row, folder, paused=paused), notes, progress, hooks)
 
-    def save(self, row: Row, source: Source, notes: Sequence[str], progress: _Report | None) -> tuple[Snapshot, Saved]:
+    def save(
+        self,
+        row: Row,
+        source: Source,
+        notes: Sequence[str],
+        progress: _Report | None,
+        hooks: Hooks | None = None,
+    ) -> tuple[Snapshot, Saved]:
         """Make a snapshot of ``row``, which is mounted and which nobody else takes one of."""
         parent = self._parent(row)
         ahead = self._ahead(row, source, parent, progress)
-        with source.still() as still:
+        with _still(source, hooks or NoHooks()) as still:
             tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
-            about, comparing = About(row.name, time.time_ns(), tags=tags), by_blocks(source)
+            about, comparing = About(row.name, int(self.service.host.now() * 1e9), tags=tags), by_blocks(source)
             saved = save(
                 self.repository, still.folder, about, parent=ahead or parent, changed=comparing, progress=progress
             )
@@ -121,8 +166,7 @@ class Timeline:
         if ahead:
             self.repository.forget(ahead)
         made = _known(saved.snapshot, self.repository.snapshot(saved.snapshot))
-        with noted(self.service.state, self.service.host, "snapshot", row, {"id": made.short, "how": made.how}):
-            pass
+        self._remember(row, made)
         return made, saved
 
     def forget(self, snapshot: Snapshot) -> None:
@@ -138,9 +182,9 @@ class Timeline:
         inside = "/".join(part for part in (root(snapshot), path.strip("/")) if part)
         return restore(self.repository, snapshot.file, folder, path=inside, delete=exact, progress=progress)
 
-    def fill(self, row: Row, folder: Path) -> None:
+    def fill(self, row: Row, folder: Path, progress: _Report | None = None) -> None:
         """Let a new volume begin with the files of the snapshot that its option ``from`` names."""
-        done = self.restore(self.find(row.options[FROM]), folder, exact=True)
+        done = self.restore(self.find(row.options[FROM]), folder, exact=True, progress=progress)
         if done.problems:
             first = done.problems[0]
             raise Corrupt(f"{os.fsdecode(first.path)!r} of {row.options[FROM]}: {first.reason}")
@@ -156,9 +200,16 @@ class Timeline:
         found = driver.source(volume(row), folder, users) if isinstance(driver, Stillable) else None
         return found or sources.plain(folder, users, paused=paused)
 
+    def _remember(self, row: Row, made: Snapshot) -> None:
+        where = {"repository": self.address} if self.address else {}
+        last = {"reference": made.reference, "time": made.time.isoformat(timespec="seconds"), **where}
+        details = {"id": made.short, "how": made.how, **where}
+        with noted(self.service.state, self.service.host, "snapshot", row, details) as change:
+            change.snapshot(row.key, last)
+
     def _parent(self, row: Row) -> str | None:
         """The newest snapshot of the volume that was made here: only this host's inodes mean anything."""
-        here = [each for each in self.all(row.name) if each.host == socket.gethostname()]
+        here = self.own(row.name)
         return here[-1].id if here else None
 
     def _ahead(self, row: Row, source: Source, parent: str | None, progress: _Report | None) -> str | None:
@@ -168,6 +219,22 @@ class Timeline:
             return None
         about = About(row.name, time.time_ns(), tags=[_AHEAD])
         return save(self.repository, folder, about, parent=parent, progress=progress).snapshot
+
+
+@contextmanager
+def _still(source: Source, hooks: Hooks) -> Iterator[Still]:
+    """The files of one moment. Whoever waits is told as soon as he need not, whatever happens."""
+    waiting = True
+    try:
+        told = hooks.before()
+        with source.still() as still:
+            if still.is_copy:
+                waiting = False
+                hooks.after()
+            yield replace(still, how=f"{still.how}+hooks") if told else still
+    finally:
+        if waiting:
+            hooks.after()
 
 
 def check_note(note: str) -> str:
