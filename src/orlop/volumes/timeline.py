@@ -164,7 +164,7 @@ class Timeline:
             )
         source.settle()
         if ahead:
-            self.repository.forget(ahead)
+            self._forget_ahead(row)
         made = _known(saved.snapshot, self.repository.snapshot(saved.snapshot))
         self._remember(row, made)
         return made, saved
@@ -211,6 +211,13 @@ class Timeline:
         """The newest snapshot of the volume that was made here: only this host's inodes mean anything."""
         here = self.own(row.name)
         return here[-1].id if here else None
+
+    def _forget_ahead(self, row: Row) -> None:
+        """What was saved ahead has served; also what a process that was killed has left."""
+        for id_, file in self.repository.snapshots().items():
+            ours = file.hostname == socket.gethostname() and file.paths == [f"/{row.name}"]
+            if ours and _AHEAD in (file.tags or []):
+                self.repository.forget(id_)
 
     def _ahead(self, row: Row, source: Source, parent: str | None, progress: _Report | None) -> str | None:
         """Save as much as can be before anybody has to wait; the snapshot is known to nobody, and goes again."""
