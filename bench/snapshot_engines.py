@@ -1,10 +1,14 @@
 """Snapshots beside restic and borg: the same data, each command a process of its own, everything in memory.
 
-ORLOP_BENCH_MIB is the size of the mixed data (4096), ORLOP_BENCH_ROUNDS how often everything is done (3).
+ORLOP_BENCH_MIB is the size of the mixed data (4096), ORLOP_BENCH_FILES the number of small files (50000),
+ORLOP_BENCH_DATABASE_MIB the size of the database (1024), ORLOP_BENCH_ROUNDS how often everything is done (3). Beside the
+time that passes stands the time of the processors, user and system, of all processes of a command: that hardly depends
+on what else the machine does.
 """
 
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,17 +24,18 @@ from figures import Figure, alone, compare
 HOME = Path(__file__).parent.parent
 BORG = HOME / ".cache/peers/bin/borg"
 MIB, ROUNDS = int(os.environ.get("ORLOP_BENCH_MIB", "4096")), int(os.environ.get("ORLOP_BENCH_ROUNDS", "3"))
-FILES, DATABASE_MIB, PAGE = 50_000, 256, 8192
+FILES = int(os.environ.get("ORLOP_BENCH_FILES", "50000"))
+DATABASE_MIB, PAGE = int(os.environ.get("ORLOP_BENCH_DATABASE_MIB", "1024")), 8192
 _PASSWORD = "the same for all"
 _ORLOP = """
 import resource, sys, time
 from pathlib import Path
-sys.path.insert(0, {home!r})
+from orlop.objects.files import FileStore
 from orlop.snapshots.repository import Repository
-from tests.snapshots.parts import FolderStore
-verb, place, folder = sys.argv[1], FolderStore(Path(sys.argv[2])), Path(sys.argv[3])
+verb, place, folder = sys.argv[1], FileStore(Path(sys.argv[2])), Path(sys.argv[3])
 password = {password!r}.encode()
 if verb == "init":
+    Path(sys.argv[2]).mkdir()
     Repository.create(place, password)
     sys.exit()
 repository = Repository.open(place, password)
@@ -57,9 +62,10 @@ class Engine:
 
 @dataclass
 class Took:
-    """What an engine needed in each round: seconds; megabytes of memory (ours only), and of growth."""
+    """What an engine needed in each round: seconds, also of processors; megabytes of memory (ours only), of growth."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    processors: dict[str, list[float]] = field(default_factory=dict)
     memory: list[float] = field(default_factory=list)
     grown: list[float] = field(default_factory=list)
 
@@ -98,8 +104,9 @@ def _step(step: str, engine: Engine, repository: Path, source: Path, target: Pat
     if step == "restore":
         target.mkdir()
     verb = "restore" if step == "restore" else "save"
-    seconds, shown = _run(engine.command(verb, repository, target if verb == "restore" else source))
+    seconds, processors, shown = _run(engine.command(verb, repository, target if verb == "restore" else source))
     took.seconds.setdefault(step, []).append(seconds)
+    took.processors.setdefault(step, []).append(processors)
     if engine.name == "orlop":
         took.memory.append(float(shown))
     if step == "changed":
@@ -110,7 +117,9 @@ def _compared(what: str, took: dict[str, Took], goals: dict[str, str]) -> Iterat
     for step, goal in goals.items():
         rivals = [engine.name for engine in ENGINES if engine.name != "orlop"]
         best = min(rivals, key=lambda name, step=step: sorted(took[name].seconds[step])[ROUNDS // 2])
-        yield compare(f"{what}: {step}", "s", took["orlop"].seconds[step], took[best].seconds[step], best, goal)
+        ours, theirs = took["orlop"], took[best]
+        yield compare(f"{what}: {step}", "s", ours.seconds[step], theirs.seconds[step], best, goal)
+        yield compare(f"{what}: {step}", "s of CPU", ours.processors[step], theirs.processors[step], best, goal)
 
 
 def _growth(took: dict[str, Took]) -> Figure:
@@ -118,11 +127,16 @@ def _growth(took: dict[str, Took]) -> Figure:
     return compare(name, "MB", took["orlop"].grown, took["restic"].grown, "restic", "<= 0.125")
 
 
-def _run(argv: list[str]) -> tuple[float, str]:
-    """Seconds, and what it printed."""
-    began = time.perf_counter()
+def _run(argv: list[str]) -> tuple[float, float, str]:
+    """Seconds, seconds of processors, and what it printed."""
+    began, before = time.perf_counter(), _processors()
     run = subprocess.run(argv, env=_environment(), capture_output=True, text=True, check=True)
-    return time.perf_counter() - began, run.stdout
+    return time.perf_counter() - began, _processors() - before, run.stdout
+
+
+def _processors() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _environment() -> dict[str, str]:
@@ -131,7 +145,7 @@ def _environment() -> dict[str, str]:
 
 
 def _orlop(verb: str, repository: Path, folder: Path) -> list[str]:
-    program = _ORLOP.format(home=str(HOME), password=_PASSWORD)
+    program = _ORLOP.format(password=_PASSWORD)
     return [sys.executable, "-c", program, verb, str(repository), str(folder)]
 
 
@@ -148,7 +162,7 @@ def _borg(verb: str, repository: Path, folder: Path) -> list[str]:
     if verb == "save":
         return [str(BORG), "create", "--compression", "zstd,3", archive, str(folder)]
     listing = [str(BORG), "list", "--short", "--last", "1", str(repository)]
-    last = _run(listing)[1].strip()
+    last = _run(listing)[2].strip()
     program = 'cd "$1" && exec "$2" extract "$3"'
     return ["sh", "-c", program, "sh", str(folder), str(BORG), f"{repository}::{last}"]
 
