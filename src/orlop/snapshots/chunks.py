@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pyfastcdc import FastCDC
-
 MIN: Final = 512 << 10
 MAX: Final = 8 << 20
 BLOCK: Final = 64 << 10
@@ -129,6 +127,8 @@ def _blocks(fd: int, start: int, end: int) -> Iterator[memoryview]:
 
 
 def _content(fd: int, start: int, end: int) -> Iterator[memoryview]:
+    from pyfastcdc import FastCDC  # takes longer to import than all else here, and processes for small files never do
+
     cutter = FastCDC(avg_size=_AVERAGE, min_size=MIN, max_size=MAX)
     buffer = memoryview(bytearray(min(_WINDOW, end - start)))
     place = start

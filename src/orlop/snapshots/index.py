@@ -42,6 +42,11 @@ class Index:
         value = self._tables[kind].get(blob)
         return None if value is None else int.from_bytes(value[:4], "little")
 
+    def pack_numbers(self, kind: Kind, blobs: Iterable[bytes]) -> list[int | None]:
+        """The same for many blobs."""
+        values = self._tables[kind].get_all(blobs)
+        return [None if value is None else int.from_bytes(value[:4], "little") for value in values]
+
     def pack_name(self, number: int) -> str:
         """The pack of that number."""
         return self._packs[number].hex()
@@ -63,16 +68,15 @@ class Index:
         self._tables["tree"].load(records["tree"])
 
     def _read(self, pack: PackEntry, name: str, records: dict[str, list[bytes]]) -> None:
-        number = self._number(_pack_id(pack, name))
-        for e in pack.blobs or ():
-            try:
-                place = _PLACE.pack(number, e.offset, e.length, e.uncompressed_length)
-                record = binascii.unhexlify(e.id) + place
+        number, place, unhexlify = self._number(_pack_id(pack, name)), _PLACE.pack, binascii.unhexlify
+        try:
+            for e in pack.blobs or ():
+                record = unhexlify(e.id) + place(number, e.offset, e.length, e.uncompressed_length)
+                if len(record) != _RECORD:
+                    raise _impossible(pack, name)
                 records[e.type].append(record)
-            except (ValueError, KeyError, struct.error):
-                raise _impossible(pack, name) from None
-            if len(record) != _RECORD:
-                raise _impossible(pack, name)
+        except (ValueError, KeyError, struct.error):
+            raise _impossible(pack, name) from None
 
     def blobs(self, kind: Kind) -> Iterator[bytes]:
         """The ids of all blobs of a kind."""

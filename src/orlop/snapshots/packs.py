@@ -19,6 +19,7 @@ SIZE: Final = 16 << 20
 """Bytes at which a pack is full."""
 MOST_BLOBS: Final = 1 << 14
 """Blobs in a pack at most: of very small files a full pack would take a hundred megabytes while it is made."""
+_PIECE: Final = 1 << 20
 _NUMBERS: Final = {("data", False): 0, ("tree", False): 1, ("data", True): 2, ("tree", True): 3}
 _NAMES: Final = {number: what for what, number in _NUMBERS.items()}
 _PLAIN = struct.Struct("<BI32s")
@@ -50,28 +51,32 @@ class PackBuilder:
     def __init__(self, kind: Kind) -> None:
         self.kind: Kind = kind
         self.blobs: list[Blob] = []
-        self.size = 0
-        self._parts: list[bytes] = []
+        # One buffer, not a list of blobs: thousands of small ones would each be hashed and written by a call.
+        self._content = bytearray()
 
-    def add(self, blob: bytes, sealed: bytes, uncompressed: int) -> None:
+    def add(self, blob: bytes, sealed: bytes | memoryview, uncompressed: int) -> None:
         """Put a sealed blob at the end."""
-        self.blobs.append(Blob(self.kind, blob, self.size, len(sealed), uncompressed))
-        self._parts.append(sealed)
-        self.size += len(sealed)
+        self.blobs.append(Blob(self.kind, blob, len(self._content), len(sealed), uncompressed))
+        self._content += sealed
+
+    @property
+    def size(self) -> int:
+        """Bytes of sealed blobs."""
+        return len(self._content)
 
     @property
     def is_full(self) -> bool:
         """Whether it is time to store it."""
-        return self.size >= SIZE or len(self.blobs) >= MOST_BLOBS
+        return len(self._content) >= SIZE or len(self.blobs) >= MOST_BLOBS
 
-    def finish(self, seal: Seal) -> tuple[str, list[bytes]]:
-        """The name of the pack (SHA-256 of all of it) and its bytes."""
-        listing = seal.seal(b"".join(_entry(blob) for blob in self.blobs))
-        parts = [*self._parts, listing, _TAIL.pack(len(listing))]
-        hashed = hashlib.sha256()
-        for part in parts:
-            hashed.update(part)
-        return hashed.hexdigest(), parts
+    def finish(self, seal: Seal) -> tuple[str, Iterator[bytes]]:
+        """The name of the pack (SHA-256 of all of it) and its bytes; nothing can be added any more."""
+        listing = seal.seal(b"".join(map(_entry, self.blobs)))
+        self._content += listing
+        self._content += _TAIL.pack(len(listing))
+        content = memoryview(self._content)
+        pieces = (bytes(content[start : start + _PIECE]) for start in range(0, len(content), _PIECE))
+        return hashlib.sha256(content).hexdigest(), pieces
 
 
 def pack_key(pack: str) -> str:

@@ -8,7 +8,7 @@ import bisect
 import itertools
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _ID: Final = 32
@@ -40,6 +40,12 @@ class Table:
             if value is not None:
                 return value
         return None
+
+    def get_all(self, blobs: Iterable[bytes]) -> list[bytes | None]:
+        """The values of many ids, each as `get` has it."""
+        if self._new or len(self._runs) != 1:
+            return [self.get(blob) for blob in blobs]
+        return self._runs[0].get_all(blobs)
 
     def add(self, blob: bytes, value: bytes) -> bool:
         """Remember the value; False if the id is there already, which then keeps its own."""
@@ -99,6 +105,17 @@ class _Run:
                 return self.values[number * self._width : (number + 1) * self._width]
             at += 1
         return None
+
+    def get_all(self, blobs: Iterable[bytes]) -> list[bytes | None]:
+        # As `get`, without a call for each: an unchanged file costs little more than this.
+        ids, values, width, starts = self.ids, self.values, self._width, self._starts
+        shift, found = 32 - self._bits, list[bytes | None]()
+        for blob in blobs:
+            bucket = int.from_bytes(blob[:4], "big") >> shift
+            at = ids.find(blob, starts[bucket] * _ID, starts[bucket + 1] * _ID)
+            number, odd = divmod(at, _ID)  # of -1, too, something is left over
+            found.append(self.get(blob) if odd else values[number * width : (number + 1) * width])
+        return found
 
     def place(self, blob: bytes, start: int) -> int:
         """How many ids are smaller; ``start`` of them are known to be."""
