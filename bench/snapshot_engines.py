@@ -1,9 +1,9 @@
 """Snapshots beside restic and borg: the same data, each command a process of its own, everything in memory.
 
 ORLOP_BENCH_MIB is the size of the mixed data (4096), ORLOP_BENCH_FILES the number of small files (50000),
-ORLOP_BENCH_DATABASE_MIB the size of the database (1024), ORLOP_BENCH_ROUNDS how often everything is done (3). Beside the
-time that passes stands the time of the processors, user and system, of all processes of a command: that hardly depends
-on what else the machine does.
+ORLOP_BENCH_DATABASE_MIB the size of the database (1024), ORLOP_BENCH_ROUNDS how often everything is done (3). Beside
+the time that passes stands the time of the processors, user and system, of all processes of a command: that hardly
+depends on what else the machine does.
 """
 
 import os
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from figures import Figure, alone, compare
+from orlop.volumes import image
 
 HOME = Path(__file__).parent.parent
 BORG = HOME / ".cache/peers/bin/borg"
@@ -32,7 +33,7 @@ import resource, sys, time
 from pathlib import Path
 from orlop.objects.files import FileStore
 from orlop.snapshots.repository import Repository
-verb, place, folder = sys.argv[1], FileStore(Path(sys.argv[2])), Path(sys.argv[3])
+verb, place, folder, volume = sys.argv[1], FileStore(Path(sys.argv[2])), Path(sys.argv[3]), sys.argv[4]
 password = {password!r}.encode()
 if verb == "init":
     Path(sys.argv[2]).mkdir()
@@ -40,7 +41,16 @@ if verb == "init":
     sys.exit()
 repository = Repository.open(place, password)
 last = next(reversed(repository.snapshots()), None)
-if verb == "save":
+if verb == "save" and volume:
+    from orlop.snapshots.save import About, save
+    from orlop.volumes.comparing import by_blocks
+    from orlop.volumes.sources import ShadowSource
+    source = ShadowSource(Path(volume), list)
+    with source.still() as still:
+        about = About("data", time.time_ns())
+        assert save(repository, still.folder, about, parent=last, changed=by_blocks(source)).is_complete
+    source.settle()
+elif verb == "save":
     from orlop.snapshots.save import About, save
     assert save(repository, folder, About("data", time.time_ns()), parent=last).is_complete
 else:
@@ -74,11 +84,13 @@ def measure() -> list[Figure]:
     with _memory() as root:
         small = _rounds(root, _small(root / "small"), ("first", "unchanged", "restore"))
         mixed = _rounds(root, _mixed(root / "mixed"), ("first", "unchanged", "restore"))
-        database = _rounds(root, _database(root / "database"), ("first", "changed"))
+        with _volume(root / "volume", root / "database") as folder:
+            database = _rounds(root, _database(folder), ("first", "changed"))
     return [
         *_compared("50,000 small files", small, {"first": "<= 0.4", "unchanged": "<= 0.2", "restore": "<= 0.5556"}),
         *_compared(f"{MIB} MiB mixed", mixed, {"first": "<= 0.5", "unchanged": "<= 0.5", "restore": "<= 0.5556"}),
         _growth(database),
+        *_compared(f"{DATABASE_MIB} MiB database", database, {"first": "<= 0.5", "changed": "<= 0.1"}),
         alone("peak memory of a process", "MB", [max(took["orlop"].memory) for took in (small, mixed)], "<= 200"),
     ]
 
@@ -146,7 +158,8 @@ def _environment() -> dict[str, str]:
 
 def _orlop(verb: str, repository: Path, folder: Path) -> list[str]:
     program = _ORLOP.format(password=_PASSWORD)
-    return [sys.executable, "-c", program, verb, str(repository), str(folder)]
+    volume = folder.parent.parent / "volume"
+    return [sys.executable, "-c", program, verb, str(repository), str(folder), str(volume) if volume.exists() else ""]
 
 
 def _restic(verb: str, repository: Path, folder: Path) -> list[str]:
@@ -181,6 +194,20 @@ def _memory() -> Iterator[Path]:
         root.rmdir()
 
 
+@contextmanager
+def _volume(file: Path, folder: Path) -> Iterator[Path]:
+    """A volume of ours in ``file``, which can tell what was changed, mounted at ``folder``; the place of its files."""
+    # Room for the database, and for what the shadow keeps of its changed blocks.
+    image.make(file, "xfs", max(image.LEAST["xfs"], DATABASE_MIB * 3 // 2 << 20), image.Root(), thin=True)
+    folder.mkdir()
+    subprocess.run(["mount", "-o", "loop", file, folder], check=True)
+    try:
+        yield folder / image.DATA
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+        file.unlink()
+
+
 def _small(folder: Path) -> Path:
     chance = random.Random(1)
     words = [bytes(chance.choices(b"abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 9))) for _ in range(5000)]
@@ -212,7 +239,6 @@ def _mixed(folder: Path) -> Path:
 
 
 def _database(folder: Path) -> Path:
-    folder.mkdir()
     chance = random.Random(3)
     with (folder / "database").open("wb") as file:
         file.write(b"SQLite format 3\0".ljust(PAGE, b"\0"))

@@ -8,6 +8,7 @@ from typing import Final
 from orlop.errors import Corrupt
 from orlop.snapshots.documents import BlobEntry, PackEntry
 from orlop.snapshots.packs import Blob, Kind
+from orlop.snapshots.seal import OVERHEAD
 from orlop.snapshots.table import Table
 
 _PLACE: Final = struct.Struct("<IIII")
@@ -46,6 +47,14 @@ class Index:
         """The same for many blobs."""
         values = self._tables[kind].get_all(blobs)
         return [None if value is None else int.from_bytes(value[:4], "little") for value in values]
+
+    def sizes(self, kind: Kind, blobs: Iterable[bytes]) -> list[int | None]:
+        """The bytes of content of many blobs."""
+        found: list[int | None] = []
+        for value in self._tables[kind].get_all(blobs):
+            _, _, length, uncompressed = _PLACE.unpack(value) if value is not None else (0, 0, 0, 0)
+            found.append(None if value is None else uncompressed or length - OVERHEAD)
+        return found
 
     def pack_name(self, number: int) -> str:
         """The pack of that number."""

@@ -22,6 +22,9 @@ from orlop.snapshots.writer import Writer
 
 _BUDGET: Final = 16 << 20
 """Bytes of content between reading and the packs."""
+_BATCH: Final = 512 << 10
+"""Bytes of content that a thread gets at once."""
+_MOST: Final = 64
 _AUDIT_SHARE: Final = 1000
 _AUDIT_MOST: Final = 64
 
@@ -127,23 +130,26 @@ class LargeFiles:
 
     def _read(self, fd: int, start: int, end: int, cutting: Cutting) -> Iterator[tuple[str, int]]:
         """The ids and sizes of the chunks, in order; sealed and handed to the writer on the way."""
-        underway: deque[tuple[Future[bytes] | bytes, int]] = deque()
-        for piece in chunks.cut(fd, start, end, cutting):
-            if isinstance(piece, Zeros):
-                underway.append((self._zero(piece.size), piece.size))
-            else:
-                self._budget.take(len(piece))
-                underway.append((self._sealers.submit(self._store, bytes(piece)), len(piece)))
-            while underway and (isinstance(underway[0][0], bytes) or underway[0][0].done()):
-                yield _finished(*underway.popleft())
-        for blob, size in underway:
-            yield _finished(blob, size)
+        underway: deque[Future[list[tuple[str, int]]]] = deque()
+        for pieces in _together(chunks.cut(fd, start, end, cutting)):
+            size = sum(len(piece) for piece in pieces if isinstance(piece, bytes))
+            self._budget.take(size)
+            underway.append(self._sealers.submit(self._store, pieces, size))
+            while underway and underway[0].done():
+                yield from underway.popleft().result()
+        for done in underway:
+            yield from done.result()
 
-    def _store(self, content: bytes) -> bytes:
+    def _store(self, pieces: list[bytes | Zeros], size: int) -> list[tuple[str, int]]:
         try:
-            return self._writer.add("data", content)
+            return [
+                (self._zero(piece.size).hex(), piece.size)
+                if isinstance(piece, Zeros)
+                else (self._writer.add("data", piece).hex(), len(piece))
+                for piece in pieces
+            ]
         finally:
-            self._budget.give(len(content))
+            self._budget.give(size)
 
     def _zero(self, size: int) -> bytes:
         if size not in self._zeros:
@@ -190,17 +196,25 @@ def _audit(fd: int, spans: list[Span], old: list[tuple[str, int]]) -> bool:
 
 def _chunks(writer: Writer, node: Node | None) -> list[tuple[str, int]] | None:
     """The chunks of a file in the parent, with their sizes; None if one of them is not in the repository."""
-    found = []
-    for blob in (node.content or ()) if node is not None else ():
-        size = writer.size("data", bytes.fromhex(blob))
-        if size is None:
-            return None
-        found.append((blob, size))
-    return found if node is not None and sum(size for _, size in found) == node.size else None
+    if node is None or node.content is None:
+        return None
+    sizes = writer.sizes("data", node.content)
+    if None in sizes or sum(size or 0 for size in sizes) != node.size:
+        return None
+    return [(blob, size or 0) for blob, size in zip(node.content, sizes, strict=True)]
 
 
-def _finished(blob: Future[bytes] | bytes, size: int) -> tuple[str, int]:
-    return (blob if isinstance(blob, bytes) else blob.result()).hex(), size
+def _together(pieces: Iterator[memoryview | Zeros]) -> Iterator[list[bytes | Zeros]]:
+    """The pieces, some at a time: to hand a block of a database to another thread costs as much as to seal it."""
+    batch, size = list[bytes | Zeros](), 0
+    for piece in pieces:
+        batch.append(piece if isinstance(piece, Zeros) else bytes(piece))
+        size += 0 if isinstance(piece, Zeros) else len(piece)
+        if size >= _BATCH or len(batch) >= _MOST:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _path(file: Large) -> bytes:

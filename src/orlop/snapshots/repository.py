@@ -157,6 +157,8 @@ class Repository:
     @property
     def index(self) -> Index:
         """The blobs of the repository as of its opening, or of the last `reload`."""
+        if self._index is not None:
+            return self._index
         with self._loading:
             return self._index if self._index is not None else self.reload()
 

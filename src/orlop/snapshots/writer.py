@@ -81,10 +81,11 @@ class Writer:
             number is not None or bytes.fromhex(blob) in underway for blob, number in zip(blobs, numbers, strict=True)
         )
 
-    def size(self, kind: Kind, blob: bytes) -> int | None:
-        """Bytes of content of a blob that is there; as with `has`, it may be referred to."""
-        place = self._index.find(kind, blob) if self.has(kind, blob) else None
-        return None if place is None else place[1].size
+    def sizes(self, kind: Kind, blobs: Sequence[str]) -> list[int | None]:
+        """Bytes of content of blobs that are there; as with `has`, those may be referred to."""
+        if not self.has_all(kind, blobs):
+            return [None] * len(blobs)
+        return self._index.sizes(kind, map(bytes.fromhex, blobs))
 
     def add(self, kind: Kind, plain: bytes) -> bytes:
         """Store a blob unless it is there; returns its id."""
