@@ -77,6 +77,11 @@ def cut(fd: int, start: int, end: int, cutting: Cutting) -> Iterator[memoryview 
 
 def _extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """Data and holes (True) in turn; holes are whole blocks, so that those after them stay where they were."""
+    if end - start < _HOLE:
+        # To ask takes the longer the more extents a file has, and a database has thousands of changed places.
+        if start < end:
+            yield start, end, False
+        return
     place = start
     while place < end:
         data = _seek(fd, place, os.SEEK_DATA, end)

@@ -48,12 +48,12 @@ class Index:
         values = self._tables[kind].get_all(blobs)
         return [None if value is None else int.from_bytes(value[:4], "little") for value in values]
 
-    def sizes(self, kind: Kind, blobs: Iterable[bytes]) -> list[int | None]:
-        """The bytes of content of many blobs."""
-        found: list[int | None] = []
+    def packs_and_sizes(self, kind: Kind, blobs: Iterable[bytes]) -> list[tuple[int, int] | None]:
+        """The numbers of the packs with many blobs, and the bytes of their content."""
+        found: list[tuple[int, int] | None] = []
         for value in self._tables[kind].get_all(blobs):
-            _, _, length, uncompressed = _PLACE.unpack(value) if value is not None else (0, 0, 0, 0)
-            found.append(None if value is None else uncompressed or length - OVERHEAD)
+            pack, _, length, uncompressed = _PLACE.unpack(value) if value is not None else (0, 0, 0, 0)
+            found.append(None if value is None else (pack, uncompressed or length - OVERHEAD))
         return found
 
     def pack_name(self, number: int) -> str:

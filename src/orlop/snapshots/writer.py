@@ -83,9 +83,9 @@ class Writer:
 
     def sizes(self, kind: Kind, blobs: Sequence[str]) -> list[int | None]:
         """Bytes of content of blobs that are there; as with `has`, those may be referred to."""
-        if not self.has_all(kind, blobs):
-            return [None] * len(blobs)
-        return self._index.sizes(kind, map(bytes.fromhex, blobs))
+        places = self._index.packs_and_sizes(kind, map(bytes.fromhex, blobs))
+        self._relied.update(place[0] for place in places if place is not None)
+        return [None if place is None else place[1] for place in places]
 
     def add(self, kind: Kind, plain: bytes) -> bytes:
         """Store a blob unless it is there; returns its id."""
