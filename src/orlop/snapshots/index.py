@@ -13,6 +13,8 @@ from orlop.snapshots.table import Table
 
 _PLACE: Final = struct.Struct("<IIII")
 _RECORD: Final = 32 + _PLACE.size
+_AT_ONCE: Final = 1 << 17
+"""Blobs that are sorted in at once while an index is loaded: about 12 MB until then."""
 
 
 class Index:
@@ -21,6 +23,7 @@ class Index:
     def __init__(self) -> None:
         self._packs: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
+        self._loading: dict[str, list[bytes]] = {"data": [], "tree": []}
         self._tables: dict[Kind, Table] = {"data": Table(_PLACE.size), "tree": Table(_PLACE.size)}
 
     def __len__(self) -> int:
@@ -67,14 +70,18 @@ class Index:
             value = _PLACE.pack(number, blob.offset, blob.length, blob.uncompressed)
             self._tables[blob.kind].add(blob.id, value)
 
-    def load(self, files: Iterable[tuple[str, Iterable[PackEntry]]]) -> None:
-        """The packs of index files, which are named; raises `Corrupt` naming one. What was added before stays."""
-        records: dict[str, list[bytes]] = {"data": [], "tree": []}
-        for name, packs in files:
-            for pack in packs:
-                self._read(pack, name, records)
-        self._tables["data"].load(records["data"])
-        self._tables["tree"].load(records["tree"])
+    def load(self, name: str, packs: Iterable[PackEntry]) -> None:
+        """The packs of the index file ``name``; raises `Corrupt` naming it. `finish` is called after the last one."""
+        for pack in packs:
+            self._read(pack, name, self._loading)
+        if sum(map(len, self._loading.values())) >= _AT_ONCE:
+            self.finish()
+
+    def finish(self) -> None:
+        """Everything that was loaded can be found."""
+        for kind, table in self._tables.items():
+            table.load(self._loading[kind])
+        self._loading = {"data": [], "tree": []}
 
     def _read(self, pack: PackEntry, name: str, records: dict[str, list[bytes]]) -> None:
         number, place, unhexlify = self._number(_pack_id(pack, name)), _PLACE.pack, binascii.unhexlify

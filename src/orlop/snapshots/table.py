@@ -6,12 +6,14 @@ A Python dictionary would take about 300. The newest entries are in a dictionary
 
 import bisect
 import itertools
+import operator
 import struct
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 _ID: Final = 32
+_ID_OF: Final = operator.itemgetter(slice(_ID))
 _NEW: Final = 1 << 15
 """Entries in the dictionary at most; about 5 MB."""
 
@@ -57,11 +59,17 @@ class Table:
         return True
 
     def load(self, records: list[bytes]) -> None:
-        """Many at once, each an id and its value in one; of an id that comes twice, one value is taken."""
-        records.sort()
+        """Many at once, each an id and its value in one; of an id that comes twice, one value is taken.
+
+        An id that was there before keeps its own. Nobody may read meanwhile.
+        """
+        # One sort of all is quicker than to put runs together entry by entry; it leaves equal ids in their order.
+        while self._runs and len(self._runs[-1]) + len(records) <= _LONGEST:
+            records = [*map(b"".join, self._runs.pop().items()), *records]
+        records.sort(key=_ID_OF)
         kept = [record for record, before in zip(records, [b"", *records], strict=False) if record[:32] != before[:32]]
-        run = _Run(b"".join(r[:_ID] for r in kept), b"".join(r[_ID:] for r in kept), self._width)
-        self._add_run(run)
+        if kept:
+            self._runs.append(_Run(b"".join(r[:_ID] for r in kept), b"".join(r[_ID:] for r in kept), self._width))
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every id with its value, in no order."""
