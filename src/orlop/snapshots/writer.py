@@ -52,7 +52,7 @@ class Writer:
         self.lock.__enter__()
         try:
             self._index = self.repository.reload()
-            self._known = self.repository.plain_index_files
+            self._known = set(self.repository.plain_index_files)
         except BaseException:
             self.lock.__exit__()
             raise
@@ -189,4 +189,6 @@ class Writer:
         with self._guard:
             entries, self._unindexed, self._unindexed_blobs = self._unindexed, [], 0
         if entries:
-            self.repository.put("index", msgspec.json.encode(IndexFile(entries)))
+            name, _ = self.repository.put("index", msgspec.json.encode(IndexFile(entries)))
+            # It marks nothing: `_keep` need not read it, which would take the memory of all of them at once.
+            self._known.add(name)
