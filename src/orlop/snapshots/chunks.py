@@ -16,7 +16,7 @@ BLOCK: Final = 32 << 10
 HEAD: Final = (64 << 10) + 4096
 """Bytes of a file's beginning in which `policy` looks for signs of a database or a disk."""
 _AVERAGE: Final = 1 << 20
-_WINDOW: Final = 2 * MAX
+_WINDOW: Final = MAX + (MAX >> 1)
 _HOLE: Final = 1 << 20
 """A shorter hole is read as the zeros that it stands for."""
 

@@ -20,7 +20,7 @@ from orlop.snapshots.chunks import BLOCK, Before, Cutting, Zeros
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.writer import Writer
 
-_BUDGET: Final = 16 << 20
+_BUDGET: Final = 8 << 20
 """Bytes of content between reading and the packs."""
 _BATCH: Final = 512 << 10
 """Bytes of content that a thread gets at once."""

@@ -51,32 +51,32 @@ class PackBuilder:
     def __init__(self, kind: Kind) -> None:
         self.kind: Kind = kind
         self.blobs: list[Blob] = []
-        # One buffer, not a list of blobs: thousands of small ones would each be hashed and written by a call.
-        self._content = bytearray()
+        # Pieces of about a megabyte: thousands of small blobs would each be hashed and written by a call, and one
+        # buffer would leave holes in the memory each time that it grows.
+        self._pieces = [bytearray()]
+        self.size = 0
 
     def add(self, blob: bytes, sealed: bytes | memoryview, uncompressed: int) -> None:
         """Put a sealed blob at the end."""
-        self.blobs.append(Blob(self.kind, blob, len(self._content), len(sealed), uncompressed))
-        self._content += sealed
-
-    @property
-    def size(self) -> int:
-        """Bytes of sealed blobs."""
-        return len(self._content)
+        self.blobs.append(Blob(self.kind, blob, self.size, len(sealed), uncompressed))
+        if len(self._pieces[-1]) >= _PIECE:
+            self._pieces.append(bytearray())
+        self._pieces[-1] += sealed
+        self.size += len(sealed)
 
     @property
     def is_full(self) -> bool:
         """Whether it is time to store it."""
-        return len(self._content) >= SIZE or len(self.blobs) >= MOST_BLOBS
+        return self.size >= SIZE or len(self.blobs) >= MOST_BLOBS
 
     def finish(self, seal: Seal) -> tuple[str, Iterator[bytes]]:
         """The name of the pack (SHA-256 of all of it) and its bytes; nothing can be added any more."""
         listing = seal.seal(b"".join(map(_entry, self.blobs)))
-        self._content += listing
-        self._content += _TAIL.pack(len(listing))
-        content = memoryview(self._content)
-        pieces = (bytes(content[start : start + _PIECE]) for start in range(0, len(content), _PIECE))
-        return hashlib.sha256(content).hexdigest(), pieces
+        self._pieces.append(bytearray(listing + _TAIL.pack(len(listing))))
+        hashed = hashlib.sha256()
+        for piece in self._pieces:
+            hashed.update(piece)
+        return hashed.hexdigest(), map(bytes, self._pieces)
 
 
 def pack_key(pack: str) -> str:
