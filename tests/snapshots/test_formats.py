@@ -110,6 +110,19 @@ def test_a_table_of_many_ids_finds_each_and_no_other() -> None:
     assert dict(table.items()).keys() == set(ids[:100_000])
 
 
+def test_what_is_loaded_into_a_table_later_changes_nothing_that_was_there() -> None:
+    table = Table(4)
+    ids = [hashlib.sha256(str(number).encode()).digest() for number in range(30_000)]
+    wanted = [*(blob for blob in ids), *(hashlib.sha256(blob).digest() for blob in ids)]
+
+    table.load([blob + b"1111" for blob in ids[:20_000]])
+    table.load([blob + b"0000" for blob in ids[10_000:]])
+
+    assert len(table) == 30_000
+    assert [table.get(blob) for blob in ids] == [b"1111"] * 20_000 + [b"0000"] * 10_000
+    assert table.get_all(wanted) == [table.get(blob) for blob in wanted]
+
+
 def pieces(fd: int, start: int, end: int, cutting: chunks.Cutting) -> list[bytes]:
     return [
         bytes(piece.size) if isinstance(piece, Zeros) else bytes(piece) for piece in chunks.cut(fd, start, end, cutting)

@@ -77,7 +77,7 @@ def stories(memory: Path, count: int, limit: int) -> None:
 
 @pytest.mark.part("S2", "S3")
 def test_thirty_thousand_files_take_little_memory(memory: Path) -> None:
-    stories(memory, 30_000, 120)
+    stories(memory, 30_000, 100)
 
     checked(memory / "repository")
 
@@ -86,7 +86,7 @@ def test_thirty_thousand_files_take_little_memory(memory: Path) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.part("S2", "S3")
 def test_a_million_files_take_hardly_more(memory: Path) -> None:
-    stories(memory, 1_000_000, 300)
+    stories(memory, 1_000_000, 200)
 
 
 def test_a_large_file_takes_no_more_memory_than_a_small_one(memory: Path) -> None:

@@ -5,12 +5,13 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.snapshots.parts import PASSWORD, FolderStore, checked, restic
 
 from orlop.errors import Busy, Conflict, Corrupt, Invalid, NotFound
 from orlop.objects.store import MemoryStore
-from orlop.snapshots.documents import SnapshotFile
+from orlop.snapshots.documents import IndexFile, SnapshotFile
 from orlop.snapshots.packs import pack_key
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.writer import Writer
@@ -202,3 +203,32 @@ def test_nothing_is_committed_when_a_pack_was_not_stored() -> None:
         saved(repository, b"lost")
 
     assert list(repository.store.walk("snapshots/")) == list(repository.store.walk("index/")) == []
+
+
+def test_an_index_that_is_replaced_while_it_is_read_counts_as_it_is_afterwards(tmp_path: Path) -> None:
+    class Replacing(FolderStore):
+        """After each of the first listings, somebody marks the packs of every index file."""
+
+        left = 0
+
+        def walk(self, prefix: str = ""):  # type: ignore[no-untyped-def]
+            yield from list(super().walk(prefix))
+            if prefix == "index/" and self.left:
+                self.left -= 1
+                for name, file in other.indexes().items():
+                    other.put("index", msgspec.json.encode(IndexFile(None, packs_to_delete=file.packs or [])))
+                    other.remove("index", name)
+
+    store = Replacing(tmp_path)
+    repository = Repository.create(store, PASSWORD)
+    other = Repository.open(FolderStore(tmp_path), PASSWORD)
+    saved(repository, b"content")
+    blob = hashlib.sha256(b"content").digest()
+    seen = Repository.open(store, PASSWORD)
+
+    store.left = 1
+    seen.reload()
+
+    assert not seen.has("data", blob)
+    assert seen.can_read("data", blob)
+    assert not seen.plain_index_files

@@ -1,7 +1,7 @@
 """Which chunks of a file can stay when somebody knows what was written: the rest is read, and only that."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orlop.snapshots.nodes import Node
@@ -37,27 +37,36 @@ def plan(sizes: Sequence[int], changed: Iterable[tuple[int, int]], size: int) ->
         # The last chunk ended where the file did: what follows it is to be cut together with it.
         ranges.append((min(size, old - (sizes[-1] if sizes else 0)), max(size, old)))
         ranges.sort()
+    # The chunks from ``first`` on, which begin at ``start``, are alike: they all stay, or none does.
     spans: list[Span] = []
-    place = at = 0
+    place = at = first = start = 0
+    stayed = True
     for number, length in enumerate(sizes):
         end = place + length
         while at < len(ranges) and ranges[at][1] <= place:
             at += 1
-        _extend(spans, place, min(end, size), None if at < len(ranges) and ranges[at][0] < end else number)
+        stays = at == len(ranges) or ranges[at][0] >= end
+        if stays != stayed:
+            spans.append(Span(start, min(place, size), first, number if stayed else first))
+            first, start, stayed = number, place, stays
         place = end
-    if size > old:
-        _extend(spans, old, size, None)
-    return [span for span in spans if span.start < span.end]
+    spans.append(Span(start, min(old, size), first, len(sizes) if stayed else first))
+    spans.append(Span(old, size))
+    return list(_joined(span for span in spans if span.start < span.end))
 
 
-def _extend(spans: list[Span], start: int, end: int, chunk: int | None) -> None:
-    stays = chunk is not None
-    first, last = (0, 0) if chunk is None else (chunk, chunk + 1)
-    if spans and spans[-1].stays == stays:
-        before = spans.pop()
-        spans.append(Span(before.start, end, before.first, last))
-    else:
-        spans.append(Span(start, end, first, last))
+def _joined(spans: Iterable[Span]) -> Iterator[Span]:
+    """What is to be read in one go, in one span: the file's new end belongs to the chunk before it."""
+    read: Span | None = None
+    for span in spans:
+        if span.stays:
+            yield from () if read is None else (read,)
+            yield span
+            read = None
+        else:
+            read = Span(span.start if read is None else read.start, span.end)
+    if read is not None:
+        yield read
 
 
 def places(sizes: Sequence[int]) -> list[int]:

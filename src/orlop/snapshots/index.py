@@ -8,10 +8,13 @@ from typing import Final
 from orlop.errors import Corrupt
 from orlop.snapshots.documents import BlobEntry, PackEntry
 from orlop.snapshots.packs import Blob, Kind
+from orlop.snapshots.seal import OVERHEAD
 from orlop.snapshots.table import Table
 
 _PLACE: Final = struct.Struct("<IIII")
 _RECORD: Final = 32 + _PLACE.size
+_AT_ONCE: Final = 1 << 17
+"""Blobs that are sorted in at once while an index is loaded: about 12 MB until then."""
 
 
 class Index:
@@ -20,6 +23,7 @@ class Index:
     def __init__(self) -> None:
         self._packs: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
+        self._loading: dict[str, list[bytes]] = {"data": [], "tree": []}
         self._tables: dict[Kind, Table] = {"data": Table(_PLACE.size), "tree": Table(_PLACE.size)}
 
     def __len__(self) -> int:
@@ -42,6 +46,19 @@ class Index:
         value = self._tables[kind].get(blob)
         return None if value is None else int.from_bytes(value[:4], "little")
 
+    def pack_numbers(self, kind: Kind, blobs: Iterable[bytes]) -> list[int | None]:
+        """The same for many blobs."""
+        values = self._tables[kind].get_all(blobs)
+        return [None if value is None else int.from_bytes(value[:4], "little") for value in values]
+
+    def packs_and_sizes(self, kind: Kind, blobs: Iterable[bytes]) -> list[tuple[int, int] | None]:
+        """The numbers of the packs with many blobs, and the bytes of their content."""
+        found: list[tuple[int, int] | None] = []
+        for value in self._tables[kind].get_all(blobs):
+            pack, _, length, uncompressed = _PLACE.unpack(value) if value is not None else (0, 0, 0, 0)
+            found.append(None if value is None else (pack, uncompressed or length - OVERHEAD))
+        return found
+
     def pack_name(self, number: int) -> str:
         """The pack of that number."""
         return self._packs[number].hex()
@@ -53,26 +70,29 @@ class Index:
             value = _PLACE.pack(number, blob.offset, blob.length, blob.uncompressed)
             self._tables[blob.kind].add(blob.id, value)
 
-    def load(self, files: Iterable[tuple[str, Iterable[PackEntry]]]) -> None:
-        """The packs of index files, which are named; raises `Corrupt` naming one. What was added before stays."""
-        records: dict[str, list[bytes]] = {"data": [], "tree": []}
-        for name, packs in files:
-            for pack in packs:
-                self._read(pack, name, records)
-        self._tables["data"].load(records["data"])
-        self._tables["tree"].load(records["tree"])
+    def load(self, name: str, packs: Iterable[PackEntry]) -> None:
+        """The packs of the index file ``name``; raises `Corrupt` naming it. `finish` is called after the last one."""
+        for pack in packs:
+            self._read(pack, name, self._loading)
+        if sum(map(len, self._loading.values())) >= _AT_ONCE:
+            self.finish()
+
+    def finish(self) -> None:
+        """Everything that was loaded can be found."""
+        for kind, table in self._tables.items():
+            table.load(self._loading[kind])
+        self._loading = {"data": [], "tree": []}
 
     def _read(self, pack: PackEntry, name: str, records: dict[str, list[bytes]]) -> None:
-        number = self._number(_pack_id(pack, name))
-        for e in pack.blobs or ():
-            try:
-                place = _PLACE.pack(number, e.offset, e.length, e.uncompressed_length)
-                record = binascii.unhexlify(e.id) + place
+        number, place, unhexlify = self._number(_pack_id(pack, name)), _PLACE.pack, binascii.unhexlify
+        try:
+            for e in pack.blobs or ():
+                record = unhexlify(e.id) + place(number, e.offset, e.length, e.uncompressed_length)
+                if len(record) != _RECORD:
+                    raise _impossible(pack, name)
                 records[e.type].append(record)
-            except (ValueError, KeyError, struct.error):
-                raise _impossible(pack, name) from None
-            if len(record) != _RECORD:
-                raise _impossible(pack, name)
+        except (ValueError, KeyError, struct.error):
+            raise _impossible(pack, name) from None
 
     def blobs(self, kind: Kind) -> Iterator[bytes]:
         """The ids of all blobs of a kind."""

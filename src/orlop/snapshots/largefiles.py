@@ -20,8 +20,13 @@ from orlop.snapshots.chunks import BLOCK, Before, Cutting, Zeros
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.writer import Writer
 
-_BUDGET: Final = 16 << 20
+_BUDGET: Final = 8 << 20
 """Bytes of content between reading and the packs."""
+_BATCH: Final = 512 << 10
+"""Bytes of content that a thread gets at once."""
+_MOST: Final = 1024
+_Chunk = tuple[str, int]
+"""The id of a chunk, and how many bytes it is."""
 _AUDIT_SHARE: Final = 1000
 _AUDIT_MOST: Final = 64
 
@@ -98,25 +103,21 @@ class LargeFiles:
         steady = source.is_same(status, os.fstat(fd))
         return Large(file.number, file.folder, file.name, file.old, nodes.encode(node), size, steady, contradiction)
 
-    def _content(self, file: Large, fd: int, status: os.stat_result) -> tuple[list[tuple[str, int]], bool]:
+    def _content(self, file: Large, fd: int, status: os.stat_result) -> tuple[list[_Chunk], bool]:
         old = _chunks(self._writer, file.old)
         cutting = self._cutting(file.old, old, fd, status)
         ranges = None
         if self._changed is not None and file.old is not None and old is not None:
             ranges = self._changed(_path(file), fd, file.old)
+        whole = [Span(0, status.st_size)]
         if ranges is None or old is None:
-            return list(self._read(fd, 0, status.st_size, cutting)), False
+            return self._read(_pieces(fd, whole, [], cutting)), False
         spans = changes.plan([size for _, size in old], ranges, status.st_size)
         if not _audit(fd, spans, old):
-            return list(self._read(fd, 0, status.st_size, cutting)), True
-        return [chunk for span in spans for chunk in self._span(fd, span, old, cutting)], False
+            return self._read(_pieces(fd, whole, [], cutting)), True
+        return self._read(_pieces(fd, spans, old, cutting)), False
 
-    def _span(self, fd: int, span: Span, old: list[tuple[str, int]], cutting: Cutting) -> Iterator[tuple[str, int]]:
-        return iter(old[span.first : span.last]) if span.stays else self._read(fd, span.start, span.end, cutting)
-
-    def _cutting(
-        self, node: Node | None, old: list[tuple[str, int]] | None, fd: int, status: os.stat_result
-    ) -> Cutting:
+    def _cutting(self, node: Node | None, old: list[_Chunk] | None, fd: int, status: os.stat_result) -> Cutting:
         before = None
         if node is not None and old is not None:
             in_blocks = any(size == BLOCK for _, size in old[:-1])
@@ -125,25 +126,30 @@ class LargeFiles:
             before = Before(node.size, in_blocks, rewritten)
         return chunks.policy(status.st_size, os.pread(fd, chunks.HEAD, 0), before)
 
-    def _read(self, fd: int, start: int, end: int, cutting: Cutting) -> Iterator[tuple[str, int]]:
-        """The ids and sizes of the chunks, in order; sealed and handed to the writer on the way."""
-        underway: deque[tuple[Future[bytes] | bytes, int]] = deque()
-        for piece in chunks.cut(fd, start, end, cutting):
-            if isinstance(piece, Zeros):
-                underway.append((self._zero(piece.size), piece.size))
-            else:
-                self._budget.take(len(piece))
-                underway.append((self._sealers.submit(self._store, bytes(piece)), len(piece)))
-            while underway and (isinstance(underway[0][0], bytes) or underway[0][0].done()):
-                yield _finished(*underway.popleft())
-        for blob, size in underway:
-            yield _finished(blob, size)
+    def _read(self, pieces: Iterator[memoryview | Zeros | _Chunk]) -> list[_Chunk]:
+        """The chunks in order; sealed and handed to the writer on the way."""
+        found: list[_Chunk] = []
+        underway: deque[Future[list[_Chunk]]] = deque()
+        for batch in _together(pieces):
+            size = sum(len(piece) for piece in batch if isinstance(piece, bytes))
+            self._budget.take(size)
+            underway.append(self._sealers.submit(self._store, batch, size))
+            while underway and underway[0].done():
+                found += underway.popleft().result()
+        for done in underway:
+            found += done.result()
+        return found
 
-    def _store(self, content: bytes) -> bytes:
+    def _store(self, batch: list[bytes | Zeros | _Chunk], size: int) -> list[_Chunk]:
         try:
-            return self._writer.add("data", content)
+            return [self._chunk(piece) for piece in batch]
         finally:
-            self._budget.give(len(content))
+            self._budget.give(size)
+
+    def _chunk(self, piece: bytes | Zeros | _Chunk) -> _Chunk:
+        if isinstance(piece, bytes):
+            return self._writer.add("data", piece).hex(), len(piece)
+        return (self._zero(piece.size).hex(), piece.size) if isinstance(piece, Zeros) else piece
 
     def _zero(self, size: int) -> bytes:
         if size not in self._zeros:
@@ -180,7 +186,7 @@ def _is(fd: int, start: int, size: int, blob: str) -> bool:
     return hashlib.sha256(os.pread(fd, size, start)).hexdigest() == blob
 
 
-def _audit(fd: int, spans: list[Span], old: list[tuple[str, int]]) -> bool:
+def _audit(fd: int, spans: list[Span], old: list[_Chunk]) -> bool:
     """Whether some chunks that are said to be unchanged, chosen at random, are."""
     starts = changes.places([size for _, size in old])
     kept = [number for span in spans for number in range(span.first, span.last)]
@@ -188,19 +194,36 @@ def _audit(fd: int, spans: list[Span], old: list[tuple[str, int]]) -> bool:
     return all(_is(fd, starts[number], old[number][1], old[number][0]) for number in chosen)
 
 
-def _chunks(writer: Writer, node: Node | None) -> list[tuple[str, int]] | None:
+def _chunks(writer: Writer, node: Node | None) -> list[_Chunk] | None:
     """The chunks of a file in the parent, with their sizes; None if one of them is not in the repository."""
-    found = []
-    for blob in (node.content or ()) if node is not None else ():
-        size = writer.size("data", bytes.fromhex(blob))
-        if size is None:
-            return None
-        found.append((blob, size))
-    return found if node is not None and sum(size for _, size in found) == node.size else None
+    if node is None or node.content is None:
+        return None
+    sizes = writer.sizes("data", node.content)
+    if None in sizes or sum(size or 0 for size in sizes) != node.size:
+        return None
+    return [(blob, size or 0) for blob, size in zip(node.content, sizes, strict=True)]
 
 
-def _finished(blob: Future[bytes] | bytes, size: int) -> tuple[str, int]:
-    return (blob if isinstance(blob, bytes) else blob.result()).hex(), size
+def _pieces(fd: int, spans: list[Span], old: list[_Chunk], cutting: Cutting) -> Iterator[memoryview | Zeros | _Chunk]:
+    """What the file is made of, in order: old chunks where they stay, else pieces of content."""
+    for span in spans:
+        if span.stays:
+            yield from old[span.first : span.last]
+        else:
+            yield from chunks.cut(fd, span.start, span.end, cutting)
+
+
+def _together(pieces: Iterator[memoryview | Zeros | _Chunk]) -> Iterator[list[bytes | Zeros | _Chunk]]:
+    """The pieces, some at a time: to hand a block of a database to another thread costs as much as to seal it."""
+    batch, size = list[bytes | Zeros | _Chunk](), 0
+    for piece in pieces:
+        batch.append(bytes(piece) if isinstance(piece, memoryview) else piece)
+        size += len(piece) if isinstance(piece, memoryview) else 0
+        if size >= _BATCH or len(batch) >= _MOST:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _path(file: Large) -> bytes:

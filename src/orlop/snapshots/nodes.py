@@ -91,6 +91,8 @@ def node(name: bytes, status: os.stat_result, attributes: Mapping[str, bytes]) -
         return None
     kind, bits = known
     modified = times.written(status.st_mtime_ns)
+    # Most files were changed when they were written.
+    same = status.st_ctime_ns == status.st_mtime_ns
     return Node(
         name=names.quoted(name),
         type=kind,
@@ -101,14 +103,14 @@ def node(name: bytes, status: os.stat_result, attributes: Mapping[str, bytes]) -
         mtime=modified,
         # The last access is not worth a new tree for every folder that somebody looked into; restic does the same.
         atime=modified,
-        ctime=times.written(status.st_ctime_ns),
+        ctime=modified if same else times.written(status.st_ctime_ns),
         user=_user(status.st_uid),
         group=_group(status.st_gid),
         inode=status.st_ino,
         device_id=status.st_dev,
         size=status.st_size if kind == "file" else 0,
         links=status.st_nlink if kind != "dir" else 0,
-        extended_attributes=[Attribute(key, value) for key, value in sorted(attributes.items())] or None,
+        extended_attributes=[Attribute(*one) for one in sorted(attributes.items())] if attributes else None,
         device=status.st_rdev if kind in ("dev", "chardev") else 0,
     )
 

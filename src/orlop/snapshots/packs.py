@@ -19,6 +19,7 @@ SIZE: Final = 16 << 20
 """Bytes at which a pack is full."""
 MOST_BLOBS: Final = 1 << 14
 """Blobs in a pack at most: of very small files a full pack would take a hundred megabytes while it is made."""
+_PIECE: Final = 1 << 20
 _NUMBERS: Final = {("data", False): 0, ("tree", False): 1, ("data", True): 2, ("tree", True): 3}
 _NAMES: Final = {number: what for what, number in _NUMBERS.items()}
 _PLAIN = struct.Struct("<BI32s")
@@ -50,13 +51,17 @@ class PackBuilder:
     def __init__(self, kind: Kind) -> None:
         self.kind: Kind = kind
         self.blobs: list[Blob] = []
+        # Pieces of about a megabyte: thousands of small blobs would each be hashed and written by a call, and one
+        # buffer would leave holes in the memory each time that it grows.
+        self._pieces = [bytearray()]
         self.size = 0
-        self._parts: list[bytes] = []
 
-    def add(self, blob: bytes, sealed: bytes, uncompressed: int) -> None:
+    def add(self, blob: bytes, sealed: bytes | memoryview, uncompressed: int) -> None:
         """Put a sealed blob at the end."""
         self.blobs.append(Blob(self.kind, blob, self.size, len(sealed), uncompressed))
-        self._parts.append(sealed)
+        if len(self._pieces[-1]) >= _PIECE:
+            self._pieces.append(bytearray())
+        self._pieces[-1] += sealed
         self.size += len(sealed)
 
     @property
@@ -64,14 +69,14 @@ class PackBuilder:
         """Whether it is time to store it."""
         return self.size >= SIZE or len(self.blobs) >= MOST_BLOBS
 
-    def finish(self, seal: Seal) -> tuple[str, list[bytes]]:
-        """The name of the pack (SHA-256 of all of it) and its bytes."""
-        listing = seal.seal(b"".join(_entry(blob) for blob in self.blobs))
-        parts = [*self._parts, listing, _TAIL.pack(len(listing))]
+    def finish(self, seal: Seal) -> tuple[str, Iterator[bytes]]:
+        """The name of the pack (SHA-256 of all of it) and its bytes; nothing can be added any more."""
+        listing = seal.seal(b"".join(map(_entry, self.blobs)))
+        self._pieces.append(bytearray(listing + _TAIL.pack(len(listing))))
         hashed = hashlib.sha256()
-        for part in parts:
-            hashed.update(part)
-        return hashed.hexdigest(), parts
+        for piece in self._pieces:
+            hashed.update(piece)
+        return hashed.hexdigest(), map(bytes, self._pieces)
 
 
 def pack_key(pack: str) -> str:

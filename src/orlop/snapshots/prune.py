@@ -183,10 +183,12 @@ class _Prune:
     def _remember(self) -> None:
         """Every pack's entry; where a blob is in several, it counts for a live one."""
         for marked in (False, True):
-            files = [(n, (f.packs_to_delete if marked else f.packs) or []) for n, f in sorted(self._files.items())]
-            self._index.load(files)
-            for pack in (pack for _, packs in files for pack in packs):
-                self._entries.setdefault(pack.id, pack)
+            for name, file in sorted(self._files.items()):
+                packs = (file.packs_to_delete if marked else file.packs) or []
+                self._index.load(name, packs)
+                for pack in packs:
+                    self._entries.setdefault(pack.id, pack)
+            self._index.finish()
 
     def _used(self, needed: Usage, sizes: Mapping[str, int]) -> dict[str, int]:
         used: dict[str, int] = {}

@@ -39,12 +39,17 @@ def together(places: Iterable[tuple[str, Blob]]) -> Iterator[Range]:
         yield current
 
 
+def bytes_of(store: ObjectStore, part: Range) -> bytes:
+    """The bytes of a range; nothing if its pack is missing."""
+    try:
+        return b"".join(store.read(pack_key(part.pack), part.start, part.end))
+    except NotFound:
+        return b""
+
+
 def read(store: ObjectStore, part: Range) -> dict[bytes, bytes]:
     """The sealed blobs of a range by id; what is missing is an empty one."""
-    try:
-        content = b"".join(store.read(pack_key(part.pack), part.start, part.end))
-    except NotFound:
-        content = b""
+    content = bytes_of(store, part)
     return {b.id: content[b.offset - part.start : b.offset - part.start + b.length] for b in part.blobs}
 
 

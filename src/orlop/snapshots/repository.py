@@ -157,34 +157,60 @@ class Repository:
     @property
     def index(self) -> Index:
         """The blobs of the repository as of its opening, or of the last `reload`."""
+        if self._index is not None:
+            return self._index
         with self._loading:
             return self._index if self._index is not None else self.reload()
 
     def reload(self) -> Index:
-        """Read the index again: others may have saved or pruned."""
-        return self.use(self.indexes())
+        """Read the index again: others may have saved or pruned.
+
+        One file after another, because as documents they take six times the memory that they take in the index.
+        """
+        read = _Loaded()
+        for attempt in range(_PATIENCE):
+            names = self._index_names()
+            if attempt and names == read.names:
+                return self._take(read)
+            if read.names - names:
+                # One that was read has been replaced, and may say what is not true any more: from the beginning.
+                read = _Loaded()
+            for name in sorted(names - read.names):
+                with contextlib.suppress(NotFound):
+                    read.add(name, self._index_file(name))
+        raise _never_still()
 
     def use(self, files: Mapping[str, IndexFile]) -> Index:
         """Take these index files, as `indexes` gave them, for the index."""
-        loaded, marked = Index(), Index()
-        loaded.load((name, file.packs or ()) for name, file in files.items())
-        marked.load((name, file.packs_to_delete or ()) for name, file in files.items())
-        self._index, self._marked = loaded, marked
-        self.plain_index_files = {name for name, file in files.items() if not file.packs_to_delete}
-        return loaded
+        read = _Loaded()
+        for name, file in files.items():
+            read.add(name, file)
+        return self._take(read)
+
+    def _take(self, read: "_Loaded") -> Index:
+        read.live.finish()
+        read.marked.finish()
+        self._index, self._marked, self.plain_index_files = read.live, read.marked, read.plain
+        return read.live
 
     def indexes(self, known: Collection[str] = ()) -> dict[str, IndexFile]:
         """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms."""
         found: dict[str, IndexFile] = {}
         for attempt in range(_PATIENCE):
-            names = {info.key.removeprefix("index/") for info in self.listed("index")}.difference(known)
+            names = self._index_names().difference(known)
             # A prune that replaces one during a listing may hide it under both its names: the next listing has it.
             if attempt and names <= found.keys():
                 return {name: found[name] for name in names}
             for name in sorted(names - found.keys()):
                 with contextlib.suppress(NotFound):
-                    found[name] = documents.decode(self.load("index", name), IndexFile, f"index/{name}")
-        raise Corrupt("the index changes faster than it can be read, or is listed with objects that are not there")
+                    found[name] = self._index_file(name)
+        raise _never_still()
+
+    def _index_names(self) -> set[str]:
+        return {info.key.removeprefix("index/") for info in self.listed("index")}
+
+    def _index_file(self, name: str) -> IndexFile:
+        return documents.decode(self.load("index", name), IndexFile, f"index/{name}")
 
     def has(self, kind: Kind, blob: bytes) -> bool:
         """Whether a blob is there."""
@@ -235,6 +261,26 @@ def opened(seal: Seal, sealed: bytes | memoryview, blob: Blob, pack: str) -> byt
     if hashlib.sha256(plain).digest() != blob.id:
         raise Corrupt(f"{blob.kind} blob {blob.id.hex()} in pack {pack!r} is damaged: its content has another id")
     return plain
+
+
+class _Loaded:
+    """Index files that were read: which, which of them mark nothing, and what they say."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.plain: set[str] = set()
+        self.live, self.marked = Index(), Index()
+
+    def add(self, name: str, file: IndexFile) -> None:
+        self.live.load(name, file.packs or ())
+        self.marked.load(name, file.packs_to_delete or ())
+        self.names.add(name)
+        if not file.packs_to_delete:
+            self.plain.add(name)
+
+
+def _never_still() -> Corrupt:
+    return Corrupt("the index changes faster than it can be read, or is listed with objects that are not there")
 
 
 def _is_there(store: ObjectStore, key: str) -> bool:

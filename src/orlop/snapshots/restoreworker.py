@@ -22,7 +22,10 @@ class Start(msgspec.Struct, array_like=True):
 
 
 class Item(msgspec.Struct, array_like=True, gc=False):
-    """A file to be made: its name and node, and where its only blob is (none for an empty file)."""
+    """A file to be made: its name and node, and where its only blob is (none for an empty file).
+
+    The sealed blob has ``length`` bytes from ``start`` on in part number ``part`` of the job.
+    """
 
     name: bytes
     node: Node
@@ -30,14 +33,16 @@ class Item(msgspec.Struct, array_like=True, gc=False):
     blob: bytes = b""
     length: int = 0
     uncompressed: int = 0
+    part: int = 0
+    start: int = 0
 
 
 class Job(msgspec.Struct, array_like=True):
-    """Files to be made, by folders beneath the root, and the sealed blobs that they need."""
+    """Files to be made, by folders beneath the root, and parts of packs with the sealed blobs that they need."""
 
     number: int
     folders: list[tuple[bytes, list[Item]]]
-    blobs: dict[bytes, bytes]
+    parts: list[memoryview]
 
 
 class Made(msgspec.Struct, array_like=True, gc=False):
@@ -75,18 +80,18 @@ class Maker:
 
     def done(self, job: Job) -> Done:
         """All files of a job."""
-        return Done(job.number, [made for path, items in job.folders for made in self._folder(path, items, job.blobs)])
+        return Done(job.number, [made for path, items in job.folders for made in self._folder(path, items, job.parts)])
 
-    def _folder(self, path: bytes, items: list[Item], blobs: dict[bytes, bytes]) -> list[Made]:
+    def _folder(self, path: bytes, items: list[Item], parts: list[memoryview]) -> list[Made]:
         try:
             with source.beneath(self._root, path) as folder:
-                return [self._file(folder, item, blobs) for item in items]
+                return [self._file(folder, item, parts) for item in items]
         except OSError as error:
             return [Made(problem="unwritable", reason=str(error))] * len(items)
 
-    def _file(self, folder: int, item: Item, blobs: dict[bytes, bytes]) -> Made:
+    def _file(self, folder: int, item: Item, parts: list[memoryview]) -> Made:
         try:
-            content = self._content(item, blobs)
+            content = self._content(item, parts)
             refused = target.whole_file(folder, item.name, item.node, content)
         except Corrupt as error:
             return Made(problem="damaged", reason=str(error))
@@ -96,8 +101,8 @@ class Maker:
             return Made(len(content), "unwritable", "; ".join(refused))
         return Made(len(content))
 
-    def _content(self, item: Item, blobs: dict[bytes, bytes]) -> bytes:
+    def _content(self, item: Item, parts: list[memoryview]) -> bytes:
         if not item.blob:
             return b""
         where = Blob("data", item.blob, 0, item.length, item.uncompressed)
-        return opened(self._seal, blobs[item.blob], where, item.pack)
+        return opened(self._seal, parts[item.part][item.start : item.start + item.length], where, item.pack)

@@ -18,7 +18,8 @@ from orlop.errors import Corrupt
 
 OVERHEAD: Final = 32
 """Bytes that sealing adds: the nonce and the tag."""
-LEVEL: Final = 3
+LEVEL: Final = 2
+"""Of zstd: three quarters of the time of level 3 for 0 to 4 % more bytes, which is about the size that restic makes."""
 _SMALL: Final = 32 << 10
 """Up to here level 1 takes half the time and makes hardly a difference: 0 to 5 % of the size."""
 _NONCE = 16

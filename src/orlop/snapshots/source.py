@@ -49,19 +49,29 @@ def beneath(root: int, path: bytes, flags: int = FOLDER) -> Iterator[int]:
 @contextlib.contextmanager
 def opened(folder: int, name: bytes) -> Iterator[tuple[int, os.stat_result]]:
     """The file ``name``, open for reading; raises `NotAFileError` if it is none."""
-    fd = os.open(name, _FILE | _QUIET, dir_fd=folder)
+    fd, status = _opened(folder, name)
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAFileError(f"{os.fsdecode(name)!r} is no file any more")
         yield fd, status
     finally:
         os.close(fd)
 
 
+def _opened(folder: int, name: bytes) -> tuple[int, os.stat_result]:
+    fd = os.open(name, _FILE | _QUIET, dir_fd=folder)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFileError(f"{os.fsdecode(name)!r} is no file any more")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, status
+
+
 def small(folder: int, name: bytes) -> Small | None:
     """A small file with its content; None if it is a large one by now. Tried again if it changes meanwhile."""
-    with opened(folder, name) as (fd, status):
+    fd, status = _opened(folder, name)
+    try:
         for attempt in range(_TRIES):
             content = os.pread(fd, status.st_size + 1, 0)
             if len(content) > MIN:
@@ -72,6 +82,8 @@ def small(folder: int, name: bytes) -> Small | None:
                 break
             status = after
         return Small(file_node(fd, name, status, len(content)), content, steady)
+    finally:
+        os.close(fd)
 
 
 def file_node(fd: int, name: bytes, status: os.stat_result, size: int) -> Node:
@@ -92,12 +104,13 @@ def other(folder: int, name: bytes, status: os.stat_result) -> Node | None:
 
 def attributes(file: int | bytes, *, links: bool = True) -> dict[str, bytes]:
     """The extended attributes; none where the filesystem has none, or where one vanishes meanwhile."""
-    found = {}
-    # A name that is no UTF-8 cannot be written in JSON; no program of Linux makes one.
-    with contextlib.suppress(OSError, UnicodeEncodeError):
+    found: dict[str, bytes] = {}
+    try:
         for name in os.listxattr(file, follow_symlinks=links):
-            name.encode()
+            name.encode()  # a name that is no UTF-8 cannot be written in JSON; no program of Linux makes one
             found[name] = os.getxattr(file, name, follow_symlinks=links)
+    except (OSError, UnicodeEncodeError):
+        pass
     return found
 
 

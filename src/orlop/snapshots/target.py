@@ -52,7 +52,7 @@ def whole_file(folder: int, name: bytes, node: Node, content: bytes) -> list[str
         if sparse:
             fill(fd, content, 0)
         else:
-            os.write(fd, content)
+            _write(fd, memoryview(content), 0)
         return metadata.put_back(node, fd)
 
 

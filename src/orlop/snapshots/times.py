@@ -25,6 +25,8 @@ def written(nanoseconds: int) -> str:
 def read(text: str) -> int:
     """The nanoseconds since 1970 of such a text; raises `Corrupt`."""
     # Nearly every text has this shape, and there are three in each file's node.
+    if len(text) == 30 and text[29] == "Z" and text[19] == "." and text[20:29].isdecimal():
+        return _seconds(text[:19], "Z") * _SECOND + int(text[20:29])
     if text[-1:] == "Z" and text[19:20] in (".", "Z"):
         fraction = text[20:-1]
         if fraction.isdecimal() or not fraction:

@@ -33,11 +33,14 @@ class Job(msgspec.Struct, array_like=True):
 
 
 class Read(msgspec.Struct, array_like=True, gc=False):
-    """What became of a file: a node and a sealed blob, or what was wrong (an errno, 0 for one that has grown)."""
+    """What became of a file: a node and a blob, or what was wrong (an errno, 0 for one that has grown).
+
+    ``length`` bytes are the blob's sealed form, 0 for an empty file.
+    """
 
     node: bytes = b""
     blob: bytes = b""
-    sealed: bytes = b""
+    length: int = 0
     uncompressed: int = 0
     size: int = 0
     steady: bool = True
@@ -45,10 +48,11 @@ class Read(msgspec.Struct, array_like=True, gc=False):
 
 
 class Done(msgspec.Struct, array_like=True):
-    """The files of a job in their order."""
+    """The files of a job in their order; ``sealed`` are all their blobs, one after another."""
 
     number: int
     files: list[Read]
+    sealed: bytes
 
 
 encode: Final = msgspec.msgpack.Encoder().encode
@@ -82,10 +86,13 @@ class Reader:
 
     def __init__(self, seal: Seal, root: int, *, compress: bool) -> None:
         self._seal, self._root, self._compress = seal, root, compress
+        self._blobs: list[bytes] = []
 
     def done(self, job: Job) -> Done:
         """All files of a job."""
-        return Done(job.number, [read for folder, names in job.folders for read in self._folder(folder, names)])
+        files = [read for folder, names in job.folders for read in self._folder(folder, names)]
+        sealed, self._blobs = b"".join(self._blobs), []
+        return Done(job.number, files, sealed)
 
     def _folder(self, path: bytes, names: list[bytes]) -> list[Read]:
         try:
@@ -109,5 +116,7 @@ class Reader:
             return Read(nodes.encode(found.node), steady=found.steady)
         blob = hashlib.sha256(found.content)
         found.node.content = [blob.hexdigest()]
-        content, uncompressed = self._seal.blob(found.content, compress=self._compress)
-        return Read(nodes.encode(found.node), blob.digest(), content, uncompressed, len(found.content), found.steady)
+        sealed, uncompressed = self._seal.blob(found.content, compress=self._compress)
+        self._blobs.append(sealed)
+        node, size = nodes.encode(found.node), len(found.content)
+        return Read(node, blob.digest(), len(sealed), uncompressed, size, found.steady)

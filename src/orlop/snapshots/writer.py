@@ -6,6 +6,7 @@ stores packs by a few threads, and writes the index of those that are stored.
 
 import hashlib
 import threading
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self
 
@@ -38,7 +39,7 @@ class Writer:
         self._relied: set[int] = set()
         self._own: set[str] = set()
         self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
-        self._underway: set[tuple[Kind, bytes]] = set()
+        self._underway: dict[Kind, set[bytes]] = {"data": set(), "tree": set()}
         self._unindexed: list[PackEntry] = []
         self._unindexed_blobs = 0
         self._guard = threading.RLock()
@@ -51,7 +52,7 @@ class Writer:
         self.lock.__enter__()
         try:
             self._index = self.repository.reload()
-            self._known = self.repository.plain_index_files
+            self._known = set(self.repository.plain_index_files)
         except BaseException:
             self.lock.__exit__()
             raise
@@ -63,7 +64,7 @@ class Writer:
 
     def has(self, kind: Kind, blob: bytes) -> bool:
         """Whether the blob is there, or on its way. Whoever is told that it is may refer to it."""
-        if (kind, blob) in self._underway:
+        if blob in self._underway[kind]:
             return True
         pack = self._index.pack_number(kind, blob)
         if pack is None:
@@ -71,10 +72,20 @@ class Writer:
         self._relied.add(pack)
         return True
 
-    def size(self, kind: Kind, blob: bytes) -> int | None:
-        """Bytes of content of a blob that is there; as with `has`, it may be referred to."""
-        place = self._index.find(kind, blob) if self.has(kind, blob) else None
-        return None if place is None else place[1].size
+    def has_all(self, kind: Kind, blobs: Sequence[str]) -> bool:
+        """The same of many blobs at once."""
+        numbers = self._index.pack_numbers(kind, map(bytes.fromhex, blobs))
+        self._relied.update(number for number in numbers if number is not None)
+        underway = self._underway[kind]
+        return None not in numbers or all(
+            number is not None or bytes.fromhex(blob) in underway for blob, number in zip(blobs, numbers, strict=True)
+        )
+
+    def sizes(self, kind: Kind, blobs: Sequence[str]) -> list[int | None]:
+        """Bytes of content of blobs that are there; as with `has`, those may be referred to."""
+        places = self._index.packs_and_sizes(kind, map(bytes.fromhex, blobs))
+        self._relied.update(place[0] for place in places if place is not None)
+        return [None if place is None else place[1] for place in places]
 
     def add(self, kind: Kind, plain: bytes) -> bytes:
         """Store a blob unless it is there; returns its id."""
@@ -91,12 +102,25 @@ class Writer:
         with self._guard:
             if not again and self.has(kind, blob):
                 return False
-            self._underway.add((kind, blob))
+            self._underway[kind].add(blob)
             builder = self._builders[kind]
             builder.add(blob, content, uncompressed)
             if builder.is_full:
                 self._send(kind)
         return True
+
+    def add_small(self, blobs: Iterable[tuple[bytes, int, int]], content: bytes) -> None:
+        """Store data blobs of which ``content`` has the sealed forms, one after another: (id, length, uncompressed)."""
+        start, view, underway = 0, memoryview(content), self._underway["data"]
+        with self._guard:
+            builder = self._builders["data"]
+            for blob, length, uncompressed in blobs:
+                if not self.has("data", blob):
+                    underway.add(blob)
+                    builder.add(blob, view[start : start + length], uncompressed)
+                start += length
+            if builder.is_full:
+                self._send("data")
 
     @property
     def compress(self) -> bool:
@@ -146,15 +170,15 @@ class Writer:
 
     def _store(self, builder: PackBuilder) -> None:
         try:
-            pack, parts = builder.finish(self.repository.seal)
-            info = self.repository.store.write(pack_key(pack), parts)
+            pack, content = builder.finish(self.repository.seal)
+            info = self.repository.store.write(pack_key(pack), content)
         finally:
             self._room.release()
         with self._guard:
             self.stored_bytes += info.size
             self._index.add(pack, builder.blobs)
             self._own.add(pack)
-            self._underway.difference_update((builder.kind, blob.id) for blob in builder.blobs)
+            self._underway[builder.kind].difference_update([blob.id for blob in builder.blobs])
             self._unindexed.append(index.entry(pack, builder.blobs))
             self._unindexed_blobs += len(builder.blobs)
             if self._unindexed_blobs < _FULL_INDEX:
@@ -165,4 +189,6 @@ class Writer:
         with self._guard:
             entries, self._unindexed, self._unindexed_blobs = self._unindexed, [], 0
         if entries:
-            self.repository.put("index", msgspec.json.encode(IndexFile(entries)))
+            name, _ = self.repository.put("index", msgspec.json.encode(IndexFile(entries)))
+            # It marks nothing: `_keep` need not read it, which would take the memory of all of them at once.
+            self._known.add(name)
