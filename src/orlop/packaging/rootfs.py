@@ -18,7 +18,19 @@ from orlop.errors import Unavailable
 
 PACKAGES = "/usr/lib/orlop"
 """Where orlop and what it needs is; belongs into ``PYTHONPATH``."""
-PROGRAMS = ("mkfs.ext4", "debugfs", "e2fsck", "resize2fs", "mkfs.xfs", "xfs_db", "xfs_growfs", "fsfreeze", "rm", "sh", "tar")
+PROGRAMS = (
+    "mkfs.ext4",
+    "debugfs",
+    "e2fsck",
+    "resize2fs",
+    "mkfs.xfs",
+    "xfs_db",
+    "xfs_growfs",
+    "fsfreeze",
+    "rm",
+    "sh",
+    "tar",
+)
 """What the volume drivers run."""
 
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
