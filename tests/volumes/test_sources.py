@@ -1,3 +1,4 @@
+import contextlib
 import os
 import subprocess
 import sys
@@ -113,6 +114,34 @@ def test_the_users_of_any_volume_can_be_paused(volumes, writing):
     assert source.ahead() == target
     time.sleep(0.05)
     assert (target / "a").read_bytes() != a
+
+
+def fill(folder: Path) -> None:
+    """Not even a small file can be made afterwards."""
+    for size in (1 << 20, 4096):
+        number = 0
+        with contextlib.suppress(OSError):
+            while True:
+                (folder / f"{size}-{number}").write_bytes(bytes(size))
+                number += 1
+
+
+@pytest.mark.feature("S1")
+@pytest.mark.parametrize(("users", "how"), [([], "unused"), ([os.getpid()], "frozen")])
+def test_a_full_volume_that_has_no_room_for_a_shadow_is_read_all_the_same(volumes, users, how):
+    driver, volume, target = volumes(size="300m", thin="true")
+    (target / "file").write_text("kept")
+    source = driver.source(volume, target, lambda: users)
+    with source.still():
+        pass
+    source.settle()
+    fill(target)
+
+    with source.still() as still:
+        assert (still.how, (still.folder / "file").read_text()) == (how, "kept")
+        assert source.is_changed
+        assert source.changed_since("file")
+    source.settle()
 
 
 PAUSER = """

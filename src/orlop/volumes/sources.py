@@ -3,7 +3,7 @@
     shadow      XFS of ours: a copy that shares its blocks, made while the users stand still for milliseconds
     subvolume   btrfs: the filesystem's own snapshot, made while the users stand still
     cut         the same of users that cannot be held still: as after a power cut
-    frozen      another filesystem of ours: it is read once while in use, and what changed since again, frozen
+    frozen      another filesystem of ours, or one that is full: it is read while its writers wait
     paused      any other, if that is wished: the same, while the containers that use it are paused
     live        any other: each file is read while others may change
     unused      nobody uses it
@@ -11,6 +11,7 @@
 What a way of reading promises is written into each snapshot, under the name above.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +66,7 @@ class ShadowSource:
     def __init__(self, file: Path, users: Users, since: int = 0):
         """``file`` has the filesystem, mounted or not; `changed_since` is about ``since`` (nanoseconds)."""
         self._file, self._users, self._since, self._shadow = file, users, since, Shadow(Path("/"))
+        self._has_no_room = False
 
     def ahead(self) -> Path | None:
         """See `Source`: the shadow does that itself."""
@@ -73,27 +75,47 @@ class ShadowSource:
     @contextmanager
     def still(self) -> Iterator[Still]:
         """See `Source`."""
-        with _alone(self._file), image.opened(self._file) as root:
+        with _alone(self._file), image.opened(self._file) as root, ExitStack() as stack:
             self._shadow = Shadow(root, self._since)
-            at_once = self._shadow.take(self._users())
-            yield Still(self._shadow.folder, "shadow" if at_once else "live", is_copy=True)
+            try:
+                at_once = self._shadow.take(self._users())
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                still = stack.enter_context(self._without(root))
+            else:
+                still = Still(self._shadow.folder, "shadow" if at_once else "live", is_copy=True)
+            yield still
+
+    @contextmanager
+    def _without(self, root: Path) -> Iterator[Still]:
+        """A full volume has no room for a shadow: the files themselves, then."""
+        self._has_no_room = True
+        self._shadow.drop()
+        if not self._users():
+            yield Still(root / image.DATA, "unused")
+            return
+        with freeze.frozen(root):
+            yield Still(root / image.DATA, "frozen")
 
     @property
     def is_changed(self) -> bool:
-        """Whether anything is different from what `still` showed before."""
-        return self._shadow.is_changed
+        """Whether anything is different from what `still` showed before, as far as that can be told."""
+        return self._has_no_room or self._shadow.is_changed
 
     @property
     def is_touched(self) -> bool:
-        """Whether anything changed after ``since``."""
-        return bool(self._shadow.touched)
+        """Whether anything changed after ``since``, as far as that can be told."""
+        return self._has_no_room or bool(self._shadow.touched)
 
     def changed_since(self, path: str) -> bool:
         """Whether the file ``path`` may be another one than it was at ``since``, told while `still` lasts.
 
         A folder that came from elsewhere has files that did not change.
         """
-        return any(str(place) in self._shadow.touched for place in (Path(path), *Path(path).parents[:-1]))
+        return self._has_no_room or any(
+            str(place) in self._shadow.touched for place in (Path(path), *Path(path).parents[:-1])
+        )
 
     def before(self, path: str, inode: int) -> Path | None:
         """See `Source`."""

@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.volumes.test_sources import fill
 
 from orlop.errors import Conflict, InUse, NotFound, Unavailable
 from orlop.kernel.mounter import KernelMounter
@@ -235,6 +236,21 @@ def test_a_shipment_that_was_interrupted_counts_as_unshipped(one, other):
     one.mount()
 
     assert len(one.driver.status(DATA)["Kept"]) == 1
+
+
+@pytest.mark.feature("P8")
+def test_a_full_volume_moves_all_the_same(one, other):
+    (one.mount() / "file").write_text("first")
+    one.unmount()
+    folder = other.mount()
+    (folder / "file").write_text("later")
+    fill(folder)
+    other.unmount()
+
+    folder = one.mount()
+
+    assert (folder / "file").read_text() == "later"
+    assert len(list(folder.iterdir())) > 100
 
 
 def test_only_what_changed_is_stored_again_after_a_move(one, other):
