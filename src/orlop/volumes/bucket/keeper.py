@@ -44,13 +44,21 @@ class Keeper:
 
     def run(self) -> None:
         """Keep them until there have been none for a while; return at once if another keeper does."""
+        threading.Thread(target=self._tidy, daemon=True, name="prune").start()
+        while self._keep():
+            # Whoever began to use a volume while this one let go has found it still there.
+            if not self._sessions.all():
+                return
+
+    def _keep(self) -> bool:
+        """Keep them until there have been none for a while; False if another keeper does."""
         with _alone(self._sessions.folder) as alone:
             idle = self._clock.now()
-            threading.Thread(target=self._tidy, daemon=True, name="prune").start()
             while alone and self._clock.now() - idle < _IDLE:
                 if self._look():
                     idle = self._clock.now()
                 self._clock.sleep(_LOOK)
+            return alone
 
     def _look(self) -> bool:
         """Stop what is over, begin with what is new; whether there is anything to keep."""
