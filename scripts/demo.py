@@ -111,11 +111,16 @@ class Demo:
 
     def stop(self) -> list[str]:
         """End what we started, the engine first so that it gives its volumes back; the names of what ended."""
-        return [
-            program
-            for program in ("dockerd", "engine2", "orlop", "orlop2", "cloudstor", "azure")
-            if self._stop(program)
-        ]
+        ours = ("dockerd", "engine2", "orlop", "orlop2", "cloudstor", "azure")
+        ended = [program for program in ours if self._stop(program)]
+        # The keepers of bucket volumes end by themselves when no volume is used any more.
+        if not _wait(lambda: not self._has_keepers(), 30):
+            raise Trouble(f"a bucket volume below '{self.folder}' is still used")
+        return ended
+
+    def _has_keepers(self) -> bool:
+        pattern = f"orlop keep --root={self.folder}"
+        return subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True).returncode == 0
 
     def start_program(self, program: str, argv: list[str], ready: Callable[[], object], env: Mapping[str, str]) -> None:
         """Start one more, unless it runs; `stop` ends it too. ``argv`` names our folder."""
