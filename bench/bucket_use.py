@@ -83,10 +83,12 @@ def _volumes(machine: Machine, plugin: Plugin, disk: Path) -> Mapping[str, Path]
 
 def _by_hand(machine: Machine, disk: Path) -> Path:
     place = disk / "by-hand"
-    commands = (
-        f"truncate -s 2g {disk}/img && mkfs.xfs -q {disk}/img && mkdir {place} && mount -o loop {disk}/img {place}"
-    )
-    machine.run(["sh", "-c", commands])
+    machine.run(["sh", "-c", f"truncate -s 2g {disk}/img && mkfs.xfs -q {disk}/img && mkdir {place}"])
+    # As orlop has its loop devices: around the host's page cache.
+    device = machine.run(["losetup", "--find", "--show", "--direct-io=on", f"{disk}/img"]).stdout.strip()
+    machine.run(["mount", device, str(place)])
+    # While it is mounted this only lets it go with the mount.
+    machine.run(["losetup", "--detach", device])
     return place
 
 

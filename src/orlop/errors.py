@@ -14,6 +14,9 @@ table. Messages are lower case, name the thing, and say what to do next where th
     └── Corrupt        what is stored contradicts itself: repair it
 """
 
+import difflib
+from collections.abc import Collection
+
 
 class OrlopError(Exception):
     """Anything that orlop reports; raised as one of the kinds below."""
@@ -49,3 +52,9 @@ class NoSpace(OrlopError):
 
 class Corrupt(OrlopError):
     """Stored state contradicts itself; orlop stops rather than guess."""
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown ``name``: the nearest that is known, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; it knows {', '.join(sorted(known)) or 'none'}"

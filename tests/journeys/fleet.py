@@ -47,6 +47,11 @@ class Node(Lab):
         # An engine tells the swarm about the volume plugins that it has talked to, and about no others.
         self.sh("docker volume ls")
 
+    def restart_orlop(self) -> None:
+        """kill -9, and a new one that has what is in memory still."""
+        self.kill_orlop()
+        self.serve(**self._env)
+
     def mount_shared(self) -> None:
         """Mount the shared filesystem, as at boot."""
         self.sh(f"mkdir -p {SHARED} && mount --bind {self._shared} {SHARED}")

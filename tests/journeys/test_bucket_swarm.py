@@ -6,6 +6,7 @@ elsewhere, with everything that was there ``sync`` seconds before, and what the 
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,6 +75,22 @@ def test_a_task_of_a_node_that_was_killed_goes_on_elsewhere(fleet: Fleet) -> Non
     goes_on_from(before, numbers(other, successor))
     fleet.power_on(node)
     assert "numbers" not in node.mounted()
+
+
+@pytest.mark.feature("P11")
+def test_a_writer_does_not_notice_that_orlop_and_its_keeper_are_killed(fleet: Fleet) -> None:
+    start(fleet, "count", "numbers")
+    node, container = counted(fleet, "count", 10)
+
+    node.sh("pkill -9 -f 'orlop keep'")
+    time.sleep(LEASE * 1.5)
+    node.restart_orlop()
+    time.sleep(LEASE * 1.5)
+
+    assert "stopped" not in node.out(f"docker logs {container}")
+    written = numbers(node, container)
+    assert written == list(range(len(written)))
+    assert fleet.tasks("count") == {1: [(node, container)]}
 
 
 @pytest.mark.feature("P10")

@@ -2,12 +2,11 @@ import contextlib
 import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.volumes import pairs
 
-from orlop.testing import _cgroups
 from orlop.volumes import image
 from orlop.volumes.mirror import Mirror
 from orlop.volumes.shadow import Shadow
@@ -117,68 +116,19 @@ def test_a_file_changed_within_a_tick_of_the_clock_is_looked_at_again(root):
     assert (root / "shadow" / "file").stat().st_ino != first
 
 
-WRITER = """
-import os, sys
-a, b = (os.open(name, os.O_RDWR | os.O_CREAT) for name in ("a", "b"))
-number = 0
-while True:
-    number += 1
-    os.pwrite(a, b"%012d" % number, 0)
-    os.pwrite(b, b"%012d" % number, 0)
-    with open("log", "ab") as log:
-        log.write(b"%012d" % number)
-"""
-MAPPER = """
-import mmap, os
-files = [os.open(name, os.O_RDWR | os.O_CREAT) for name in ("a", "b")]
-for file in files:
-    os.truncate(file, 4096)
-a, b = (mmap.mmap(file, 4096) for file in files)
-number = 0
-while True:
-    number += 1
-    a[:12] = b"%012d" % number
-    b[:12] = b"%012d" % number
-"""
-
-
-@pytest.fixture
-def running(root):
-    """Starts a program in the files, in a control group of its own."""
-    groups, processes = [], []
-
-    def run(program: str) -> int:
-        name = f"orlop-shadow-{os.getpid()}-{len(groups)}"
-        groups.append(name)
-        _cgroups.make(name)
-        process = subprocess.Popen([sys.executable, "-c", program], cwd=root / "data", pass_fds=[])
-        processes.append(process)
-        _cgroups.move(name, [process.pid])
-        return process.pid
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.wait()
-    for name in groups:
-        _cgroups.remove(name)
-
-
 @pytest.mark.part("S4")
-@pytest.mark.parametrize("program", [WRITER, MAPPER])
-def test_the_shadow_is_of_one_moment_while_a_program_writes(root, running, program):
-    pid, shadow = running(program), Shadow(root)
-    while not (root / "data" / "b").exists() or not (root / "data" / "b").read_bytes()[:12].strip(b"\0"):
-        pass
+@pytest.mark.parametrize("program", [pairs.WRITER, pairs.MAPPER])
+def test_the_shadow_is_of_one_moment_while_a_program_writes(root, program):
+    shadow, found = Shadow(root), []
 
-    seen = []
-    for _ in range(15):
-        assert shadow.take([pid])
-        a, b = (int((shadow.folder / name).read_bytes()[:12]) for name in "ab")
-        seen.append(a)
-        assert a - 1 <= b <= a
+    with pairs.written(root / "data", program) as pid:
+        for _ in range(15):
+            assert shadow.take([pid])
+            a, b = pairs.seen(shadow.folder)
+            found.append(a)
+            assert a - 1 <= b <= a
 
-    assert seen == sorted(set(seen))
+    assert found == sorted(set(found))
 
 
 def test_users_that_cannot_be_held_still_are_told_of(root):

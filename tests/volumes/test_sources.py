@@ -6,25 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.volumes import pairs
 
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.namespaces import companions
 from orlop.mount import Mount
-from orlop.testing import _cgroups
 from orlop.volumes import sources
 from orlop.volumes.driver import Volume
 from orlop.volumes.local import LocalDriver
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="filesystems need root")
-PAIR = """
-import os
-a, b = (os.open(name, os.O_RDWR | os.O_CREAT) for name in ("a", "b"))
-number = 0
-while True:
-    number += 1
-    os.pwrite(a, b"%012d" % number, 0)
-    os.pwrite(b, b"%012d" % number, 0)
-"""
 
 
 @pytest.fixture
@@ -53,24 +44,10 @@ def volumes(tmp_path):
 
 
 @pytest.fixture
-def writing(tmp_path):
-    """Starts a program that writes the same numbers to two files, in a control group of its own."""
-    name, processes = f"orlop-sources-{os.getpid()}", []
-
-    def start(folder: Path) -> int:
-        _cgroups.make(name)
-        process = subprocess.Popen([sys.executable, "-c", PAIR], cwd=folder)
-        processes.append(process)
-        _cgroups.move(name, [process.pid])
-        while not (folder / "b").exists() or not (folder / "b").read_bytes():
-            time.sleep(0.01)
-        return process.pid
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-    _cgroups.remove(name)
+def writing():
+    """Starts a program that writes the same numbers to two files."""
+    with contextlib.ExitStack() as stack:
+        yield lambda folder: stack.enter_context(pairs.written(folder))
 
 
 @pytest.mark.feature("S1")
@@ -89,9 +66,9 @@ def test_files_of_one_moment_are_read_while_a_program_writes_them(volumes, writi
 
     for _ in range(5):
         with source.still() as still:
-            first = [int((still.folder / name).read_bytes()[:12]) for name in "ab"]
+            first = pairs.seen(still.folder)
             time.sleep(0.02)
-            again = [int((still.folder / name).read_bytes()[:12]) for name in "ab"]
+            again = pairs.seen(still.folder)
         source.settle()
 
         assert first == again

@@ -17,6 +17,7 @@ from orlop.cli.options import configured, mapping
 from orlop.cli.streams import ended_with, packed, pump
 from orlop.errors import Conflict, Invalid, OrlopError, Unavailable
 from orlop.state import Row
+from orlop.volumes import folders
 from orlop.volumes.held import mounted
 from orlop.volumes.service import VolumeService
 
@@ -155,7 +156,7 @@ def _opened(source: str) -> Iterator[tuple[IO[bytes], int]]:
 
 def _refuse_content(folder: Path, row: Row) -> None:
     """Options may have led to a place of somebody else's."""
-    if any(entry.name != "lost+found" for entry in folder.iterdir()):
+    if not folders.is_empty(folder):
         raise Conflict(f"the storage of volume {row.name!r} is not empty; import makes new volumes only")
 
 

@@ -14,8 +14,8 @@ from orlop.cli.streams import ended_with, packed, pump
 from orlop.errors import Invalid
 from orlop.state import Row
 from orlop.volumes import migration
-from orlop.volumes.held import holder
 from orlop.volumes.service import VolumeService
+from orlop.volumes.uses import holder
 
 _UNPACK = ("tar", "--extract", "--file=-", "--numeric-owner", "--xattrs", "--acls", "--preserve-permissions")
 

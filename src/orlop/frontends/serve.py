@@ -73,18 +73,25 @@ class Daemon:
             self._reconcile()
             end = time.monotonic() + self._interval
             # A FUSE program that died is noticed at once, but only once: its server may be down for long.
-            while (dead := self._service.attachments.died()) <= known and time.monotonic() < end:
+            while (dead := self._looked()) <= known and time.monotonic() < end:
                 known = dead  # one that is well again is news when it dies again
                 if self._stop.wait(min(_WATCH_INTERVAL, self._interval)):
                     return
             known = dead
+
+    def _looked(self) -> frozenset[str]:
+        """See to what drivers have to see to; returns the volumes whose FUSE program has ended."""
+        try:
+            self._service.tend()
+        except Exception:  # noqa: BLE001 - as below
+            _log.exception("tend")
+        return self._service.attachments.died()
 
     def _reconcile(self) -> None:
         try:
             for action in reconcile(self._service):
                 _log.info("%s %s: %s", action.verb, action.key, action.why)
             self._service.everywhere.fresh(0)
-            self._service.tend()
         except Exception:  # noqa: BLE001 - the next round may well succeed, and serving must go on
             _log.exception("reconcile")
 

@@ -38,6 +38,18 @@ class Locks:
         finally:
             os.close(fd)
 
+    def is_held(self, name: str) -> bool:
+        """Whether somebody holds ``name`` now; asking is in nobody's way."""
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _request(name))
+        finally:
+            os.close(fd)
+        return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
     def _wait(self, fd: int, name: str, end: float) -> None:
         pause = 0.0005
         while not _try(fd, name):
@@ -47,11 +59,14 @@ class Locks:
             pause = min(pause * 1.5, 0.05)
 
 
-def _try(fd: int, name: str) -> bool:
+def _request(name: str) -> bytes:
     offset = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 2
-    request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+
+
+def _try(fd: int, name: str) -> bool:
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(name))
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False

@@ -5,12 +5,10 @@ thread has a namespace for itself for a moment, which goes with the thread whate
 """
 
 import errno
-import threading
 from pathlib import Path
 
 from orlop.kernel import syscalls as sc
-
-_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
+from orlop.kernel.aside import in_a_thread
 
 
 def clone(tree: int, folder: str, place: Path) -> int:
@@ -28,20 +26,13 @@ def clone(tree: int, folder: str, place: Path) -> int:
 
 def in_a_namespace(tree: int, folder: str, place: Path) -> int:
     """What `clone` does for kernels before 6.15."""
-    result: list[int | OSError] = []
 
-    def work() -> None:
-        try:
-            sc.unshare(_CLONE_FS | _CLONE_NEWNS)
-            sc.keep_mounts_private()
-            sc.move_tree(tree, place)
-            result.append(sc.clone_tree(place / folder))
-        except OSError as error:
-            result.append(error)
+    def work() -> int:
+        sc.unshare(sc.CLONE_FS | sc.CLONE_NEWNS)
+        sc.keep_mounts_private()
+        sc.move_tree(tree, place)
+        return sc.clone_tree(place / folder)
 
-    thread = threading.Thread(target=work, name="subdir")
-    thread.start()
-    thread.join()
-    if isinstance(result[0], OSError):
-        raise result[0]
-    return result[0]
+    found = in_a_thread(work, "subdir")
+    assert found is not None  # noqa: S101 - work returns a file
+    return found

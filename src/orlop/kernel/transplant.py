@@ -5,13 +5,11 @@ a file of the container.
 """
 
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.kernel import syscalls as sc
-
-_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
+from orlop.kernel.aside import in_a_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +31,17 @@ def transplant(graft: Graft) -> None:
             sc.set_attributes(tree, graft.attributes)
         namespace = os.open(f"/proc/{graft.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _in_a_thread(namespace, tree, os.fsencode(graft.place))
+            place = os.fsencode(graft.place)
+            in_a_thread(lambda: _go_and_show(namespace, tree, place), "transplant")
         finally:
             os.close(namespace)
     finally:
         os.close(tree)
 
 
-def _in_a_thread(namespace: int, tree: int, place: bytes) -> None:
-    failed: list[OSError] = []
-
-    def work() -> None:
-        try:
-            # A thread that shares its root folder with others cannot change its namespace alone.
-            sc.unshare(_CLONE_FS)
-            sc.setns(namespace, _CLONE_NEWNS)
-            sc.umount(place, sc.MNT_DETACH)
-            sc.move_tree(tree, place)
-        except OSError as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=work, name="transplant")
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
+def _go_and_show(namespace: int, tree: int, place: bytes) -> None:
+    # A thread that shares its root folder with others cannot change its namespace alone.
+    sc.unshare(sc.CLONE_FS)
+    sc.setns(namespace, sc.CLONE_NEWNS)
+    sc.umount(place, sc.MNT_DETACH)
+    sc.move_tree(tree, place)

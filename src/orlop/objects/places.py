@@ -9,13 +9,12 @@ comes from the environment, in the names that each cloud's own client reads (``A
     all     timeout: seconds until a store that does not answer is given up
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
-from orlop.errors import Invalid
+from orlop.errors import Invalid, meant
 from orlop.objects.cloud import PATIENCE, CloudStore
 from orlop.objects.files import FileStore
 from orlop.objects.store import ObjectStore, check_key
@@ -74,9 +73,7 @@ def _check(scheme: str, settings: Mapping[str, str]) -> None:
     known = _KNOWN[scheme]
     for name in settings:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it knows {', '.join(sorted(known)) or 'none'}"
-            raise Invalid(f"unknown setting {name!r} for {scheme}://{hint}")
+            raise Invalid(f"unknown setting {name!r} for {scheme}://{meant(name, known)}")
         other = _TOGETHER.get(name)
         if other and other not in settings:
             raise Invalid(f"setting {name!r} needs {other!r} beside it")

@@ -1,7 +1,11 @@
 """What a save or a restore tells while it runs and when it has ended."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from orlop.errors import Corrupt
 
 Kind = Literal["vanished", "changed", "unreadable", "contradiction", "damaged", "unwritable"]
 
@@ -19,6 +23,12 @@ class Problem:
     path: bytes
     kind: Kind
     reason: str
+
+
+def refuse(problems: Sequence[Problem], what: str) -> None:
+    """Raises `Corrupt`, naming ``what`` and the first of the problems, if there are any."""
+    for problem in problems:
+        raise Corrupt(f"{what}: {os.fsdecode(problem.path)!r}: {problem.reason}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ the folders on the way and the batches at work, however many files there are.
 import errno
 import os
 import queue
-import random
 import socket
 import stat
 from collections.abc import Callable, Sequence
@@ -16,17 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from orlop.errors import Corrupt, Invalid, NotFound, Unavailable
+from orlop.errors import Invalid, Unavailable
 from orlop.snapshots import names, nodes, source, times
 from orlop.snapshots.changes import Changed
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.documents import SnapshotFile
+from orlop.snapshots.growing import GONE, Folder, Growing
 from orlop.snapshots.largefiles import Large, LargeFiles
 from orlop.snapshots.locks import user_name
 from orlop.snapshots.nodes import Node
+from orlop.snapshots.parent import Parent, Same, contradicts
 from orlop.snapshots.report import Kind, Problem, Progress
 from orlop.snapshots.repository import Repository
-from orlop.snapshots.treereader import TreeReader
 from orlop.snapshots.worker import Done, Job, Reader, Start
 from orlop.snapshots.workers import Workers
 from orlop.snapshots.writer import Writer
@@ -36,17 +36,6 @@ INCOMPLETE: Final = "orlop.incomplete"
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 2 << 20
 _LARGE_AHEAD: Final = 256
-_TICK: Final = 20_000_000
-"""Nanoseconds: twice what the coarsest clock of a kernel takes from one time stamp to the next."""
-_AUDIT: Final = 1 / 2000
-"""The share of unchanged files that are read again all the same, to find out whether they are."""
-
-
-Same = Callable[[bytes, os.stat_result, Node], bool]
-"""Who knows that a file, which looks different from its node in the parent, has the content that the node says.
-
-Asked with the file's path in the folder and what it looks like.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,40 +79,22 @@ def save(repository: Repository, folder: Path, about: About, *, parent: str | No
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
     with Writer(repository) as writer:
         # After the lock: a parent that is there now keeps its blobs until the lock has gone.
-        before, since = _parent_node(repository, parent, about.name)
+        before = Parent(writer, parent, about.name, same)
         root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _Save(writer, root, about, changed, same, progress, count).run(parent, before, since)
+            return _Save(writer, root, about, changed, before, progress, count).run()
         finally:
             os.close(root)
 
 
-class _Folder:
-    """A folder on its way to be a tree: its entries in order, each None as long as it is at work."""
-
-    __slots__ = ("above", "at_work", "entries", "is_there", "node", "old", "old_count", "path", "place", "status")
-
-    def __init__(self, path: bytes, above: "_Folder | None", place: int, old: Node | None) -> None:
-        self.path, self.above, self.place, self.old = path, above, place, old
-        self.entries: list[Node | bytes | None] = []
-        self.at_work = 1
-        self.old_count = 0
-        self.is_there = False  # all content that the folder had in the parent
-        self.node: Node | None = None
-        self.status: os.stat_result | None = None
-
-
-_GONE: Final = b""
-"""The entry of what is not in the snapshot."""
-_Place = tuple[_Folder, int, bytes, "Node | None"]
+_Place = tuple[Folder, int, bytes, "Node | None"]
 
 
 class _Save:
-    def __init__(self, writer: Writer, root: int, about: About, changed: Changed | None, same: Same | None,
+    def __init__(self, writer: Writer, root: int, about: About, changed: Changed | None, parent: Parent,
                  progress: Callable[[Progress], None] | None, count: int) -> None:  # fmt: skip
         self._writer, self._about, self._root = writer, about, root
-        self._progress, self._same = progress, same
-        self._trees = TreeReader(writer.repository)
+        self._progress, self._parent = progress, parent
         self._results: queue.SimpleQueue[Done | Large | BaseException] = queue.SimpleQueue()
         start = Start(writer.repository.sealing_keys, writer.compress, root)
         self._own = Reader(writer.repository.seal, root, compress=writer.compress)
@@ -135,25 +106,23 @@ class _Save:
         self._batch_bytes = 0
         self._large_at_work = 0
         self._saved = Saved()
-        self._tree = ""
-        self._trusted = 0
+        self._growing = Growing(writer)
 
-    def run(self, parent: str | None, before: Node | None, since: int) -> Saved:
-        self._trusted = since - _TICK
+    def run(self) -> Saved:
         with self._workers, self._large:
-            self._walk(before)
+            self._walk(self._parent.top)
         saved = self._saved
         tags = [*self._about.tags, *([] if saved.is_complete else [INCOMPLETE])]
         saved.snapshot = self._writer.commit(
             SnapshotFile(
                 time=times.written(self._about.when),
-                tree=self._tree,
+                tree=self._growing.tree,
                 paths=[f"/{self._about.name}"],
                 hostname=self._about.hostname,
                 username=user_name(),
                 uid=os.getuid(),
                 gid=os.getgid(),
-                parent=parent,
+                parent=self._parent.snapshot,
                 tags=tags,
             )
         )
@@ -163,7 +132,7 @@ class _Save:
     # -- the walk
 
     def _walk(self, before: Node | None) -> None:
-        folders = [_Folder(b"", None, 0, before)]
+        folders = [Folder(b"", None, 0, before)]
         while folders:
             folder = folders.pop()
             self._visit(folder, folders)
@@ -174,7 +143,7 @@ class _Save:
         while self._places:
             self._take(wait=True)
 
-    def _visit(self, folder: _Folder, folders: list[_Folder]) -> None:
+    def _visit(self, folder: Folder, folders: list[Folder]) -> None:
         try:
             with source.beneath(self._root, folder.path) as fd:
                 folder.status = os.fstat(fd)
@@ -185,14 +154,14 @@ class _Save:
                 raise Unavailable(f"the folder cannot be read: {error}") from error
             if folder.status is None:
                 self._lose(folder.path, error)
-                self._fill(folder.above, folder.place, _GONE)
+                self._growing.fill(folder.above, folder.place, GONE)
                 return
             self._lose(folder.path, error)
         self._report(folder.path)
-        self._finish(folder)
+        self._growing.finish(folder)
 
-    def _list(self, folder: _Folder, fd: int, folders: list[_Folder]) -> None:
-        old = self._old_entries(folder)
+    def _list(self, folder: Folder, fd: int, folders: list[Folder]) -> None:
+        old = self._parent.entries(folder)
         with os.scandir(fd) as entries:
             encode = os.fsencode
             listed = sorted([(encode(entry.name), entry) for entry in entries])
@@ -204,38 +173,26 @@ class _Save:
                 self._lose(_join(folder.path, name), error)
                 continue
             before = old.get(name)
-            if before is not None and self._stays(folder, before, status):
+            if before is not None and self._parent.stays(folder, before, status):
                 folder.entries.append(before)
+                self._saved.files += 1
+                self._count_unchanged(before)
                 continue
             folder.entries.append(None)
             if stat.S_ISDIR(status.st_mode):
                 folder.at_work += 1
-                below.append(_Folder(_join(folder.path, name), folder, len(folder.entries) - 1, before))
+                below.append(Folder(_join(folder.path, name), folder, len(folder.entries) - 1, before))
             else:
                 self._file(folder, fd, name, status, before)
         folders.extend(reversed(below))
 
-    def _old_entries(self, folder: _Folder) -> dict[bytes, Node]:
-        if folder.old is None or folder.old.subtree is None:
-            return {}
-        try:
-            old = {names.unquoted(node.name): node for node in self._trees.nodes(folder.old.subtree)}
-        except Corrupt:
-            # The parent is damaged here: everything below is read again, which is what repairs it.
-            folder.old = None
-            return {}
-        folder.old_count = len(old)
-        # Asked for all at once: one by one it would take as long as the look at the files.
-        folder.is_there = self._writer.has_all("data", [blob for node in old.values() for blob in node.content or ()])
-        return old
-
-    def _file(self, folder: _Folder, fd: int, name: bytes, status: os.stat_result, old: Node | None) -> None:
+    def _file(self, folder: Folder, fd: int, name: bytes, status: os.stat_result, old: Node | None) -> None:
         place = len(folder.entries) - 1
         self._saved.files += 1
         if not stat.S_ISREG(status.st_mode):
             folder.entries[place] = self._special(folder, fd, name, status)
             return
-        if old is not None and self._is_same(folder, name, status, old):
+        if old is not None and self._parent.is_same(_join(folder.path, name), status, old):
             folder.entries[place] = self._renewed(folder, fd, name, old)
             return
         folder.at_work += 1
@@ -247,49 +204,29 @@ class _Save:
             if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
                 self._send()
 
-    def _special(self, folder: _Folder, fd: int, name: bytes, status: os.stat_result) -> bytes:
+    def _special(self, folder: Folder, fd: int, name: bytes, status: os.stat_result) -> bytes:
         try:
             found = source.other(fd, name, status)
         except OSError as error:
             self._lose(_join(folder.path, name), error)
-            return _GONE
-        return _GONE if found is None else nodes.encode(found)
+            return GONE
+        return GONE if found is None else nodes.encode(found)
 
-    def _stays(self, folder: _Folder, old: Node, status: os.stat_result) -> bool:
-        """Whether the parent's node is right for what is no folder, and need not be looked at more closely."""
-        # Written again within the same tick of the kernel's clock, a file looks the same: then it was saved too early.
-        if status.st_ctime_ns >= self._trusted or not nodes.is_unchanged(old, status) or old.type == "dir":
-            return False
-        if not folder.is_there and not self._writer.has_all("data", old.content or ()):
-            return False
-        if old.type == "file" and old.size <= MIN and random.random() < _AUDIT:  # noqa: S311 - no secret
-            return False
-        self._saved.files += 1
-        self._saved.unchanged += 1
-        self._saved.size += old.size
-        return True
-
-    def _is_same(self, folder: _Folder, name: bytes, status: os.stat_result, old: Node) -> bool:
-        """Whether somebody knows that the content is the parent's, although the kernel cannot."""
-        if self._same is None or old.type != "file" or old.size != status.st_size:
-            return False
-        if status.st_ctime_ns < self._trusted and nodes.is_unchanged(old, status):
-            return False  # the kernel says it is, and it is read to find out whether that is true
-        known = self._same(_join(folder.path, name), status, old)
-        return known and self._writer.has_all("data", old.content or ())
-
-    def _renewed(self, folder: _Folder, fd: int, name: bytes, old: Node) -> Node | bytes:
+    def _renewed(self, folder: Folder, fd: int, name: bytes, old: Node) -> Node | bytes:
         """The parent's content, with all else as it is now."""
         try:
             with source.opened(fd, name) as (file, now):
                 entry = source.file_node(file, name, now, old.size)
         except OSError as error:
             self._lose(_join(folder.path, name), error)
-            return _GONE
+            return GONE
         entry.content = old.content
+        self._count_unchanged(old)
+        return entry
+
+    def _count_unchanged(self, old: Node) -> None:
         self._saved.unchanged += 1
         self._saved.size += old.size
-        return entry
 
     # -- work that is given away
 
@@ -310,7 +247,7 @@ class _Save:
                 self._take(wait=True)
             self._workers.submit(job)
 
-    def _send_large(self, folder: _Folder, place: int, name: bytes, old: Node | None) -> None:
+    def _send_large(self, folder: Folder, place: int, name: bytes, old: Node | None) -> None:
         self._large_at_work += 1
         number = self._next([(folder, place, name, old)])
         self._large.submit(Large(number, folder.path, name, old if old is not None and old.type == "file" else None))
@@ -344,14 +281,15 @@ class _Save:
             if not read.steady:
                 self._note(_join(folder.path, name), "changed", "it was written while it was read")
             self._saved.size += read.size
-            self._fill(folder, place, read.node if old is None else self._audited(folder, name, old, read.node))
+            self._audit(folder, name, old, read.node)
+            self._growing.fill(folder, place, read.node)
 
-    def _not_read(self, folder: _Folder, place: int, name: bytes, old: Node | None, error: int) -> None:
+    def _not_read(self, folder: Folder, place: int, name: bytes, old: Node | None, error: int) -> None:
         if error == 0:  # it has grown
             self._send_large(folder, place, name, old)
             return
         self._lose(_join(folder.path, name), OSError(error, _reason(error)))
-        self._fill(folder, place, _GONE)
+        self._growing.fill(folder, place, GONE)
 
     def _took_large(self, file: Large) -> None:
         self._large_at_work -= 1
@@ -359,65 +297,22 @@ class _Save:
         path = _join(folder.path, name)
         if file.error is not None:
             self._lose(path, file.error)
-            self._fill(folder, place, _GONE)
+            self._growing.fill(folder, place, GONE)
             return
         if not file.steady:
             self._note(path, "changed", "it was written while it was read")
         if file.contradiction:
             self._note(path, "contradiction", "blocks that were said to be unchanged differ from the parent's")
         self._saved.size += file.size
-        self._fill(folder, place, self._audited(folder, name, old, file.node))
-
-    def _audited(self, folder: _Folder, name: bytes, old: Node | None, encoded: bytes) -> bytes:
-        """The node, after a look whether a file that says it is as before really is."""
-        if old is not None and old.type == "file" and old.content:
-            new = nodes.decode(encoded)
-            same_stamp = (old.inode, old.size, old.mtime, old.ctime) == (new.inode, new.size, new.mtime, new.ctime)
-            if same_stamp and self._differs(old, new):
-                reason = "its content is another although size, times and inode are the same"
-                self._note(_join(folder.path, name), "contradiction", reason)
-        return encoded
-
-    def _differs(self, old: Node, new: Node) -> bool:
-        return old.content != new.content and len(old.content or ()) == len(new.content or ()) == 1
-
-    def _fill(self, folder: _Folder, place: int, entry: bytes | Node) -> None:
-        folder.entries[place] = entry
-        if folder.at_work > 1:
-            folder.at_work -= 1
-        else:
-            self._finish(folder)
-
-    def _finish(self, folder: _Folder) -> None:
-        """One part of the folder's work has ended; when all have, it becomes a tree and an entry of its own folder."""
-        current: _Folder | None = folder
-        while current is not None:
-            current.at_work -= 1
-            if current.at_work:
-                return
-            entry = self._stored(current)
-            if current.above is None:
-                self._tree = self._writer.add("tree", nodes.tree([_encoded(entry)])).hex()
-            else:
-                current.above.entries[current.place] = entry
-            current = current.above
-
-    def _stored(self, folder: _Folder) -> Node | bytes:
-        assert folder.node is not None  # noqa: S101 - it was listed
-        assert folder.status is not None  # noqa: S101
-        entries = [entry for entry in folder.entries if entry]
-        folder.entries = []
-        old = folder.old
-        as_before = old is not None and len(entries) == folder.old_count and bytes not in set(map(type, entries))
-        if as_before and old is not None and old.subtree and self._writer.has_all("tree", [old.subtree]):
-            folder.node.subtree = old.subtree
-            if nodes.is_unchanged(old, folder.status) and old.name == folder.node.name:
-                return old
-        else:
-            folder.node.subtree = self._writer.add("tree", nodes.tree(map(_encoded, entries))).hex()
-        return nodes.encode(folder.node)
+        self._audit(folder, name, old, file.node)
+        self._growing.fill(folder, place, file.node)
 
     # -- what is told
+
+    def _audit(self, folder: Folder, name: bytes, old: Node | None, encoded: bytes) -> None:
+        if old is not None and contradicts(old, encoded):
+            reason = "its content is another although size, times and inode are the same"
+            self._note(_join(folder.path, name), "contradiction", reason)
 
     def _lose(self, path: bytes, error: OSError) -> None:
         vanished = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
@@ -431,27 +326,11 @@ class _Save:
             self._progress(Progress(self._saved.files, self._saved.size, path))
 
 
-def _parent_node(repository: Repository, parent: str | None, name: str) -> tuple[Node | None, int]:
-    """The folder in the parent, and when that was; None if there is no such parent, or it is of something else."""
-    if parent is None:
-        return None, 0
-    try:
-        file = repository.snapshot(parent)
-        found = [node for node in TreeReader(repository).nodes(file.tree) if nodes.name_of(node) == os.fsencode(name)]
-        return (found[0] if found and found[0].type == "dir" else None), times.read(file.time)
-    except (NotFound, Corrupt):
-        return None, 0
-
-
-def _encoded(entry: Node | bytes) -> bytes:
-    return nodes.encode(entry) if isinstance(entry, Node) else entry
-
-
 def _join(folder: bytes, name: bytes) -> bytes:
     return folder + b"/" + name if folder else name
 
 
-def _name(folder: _Folder, about: About) -> bytes:
+def _name(folder: Folder, about: About) -> bytes:
     return folder.path.rpartition(b"/")[2] if folder.above is not None else os.fsencode(about.name)
 
 

@@ -104,6 +104,11 @@ class AzureFileDriver:
         """See `orlop.volumes.driver.Listed`."""
         return bool(self._settings.get(ACCOUNT) and self._settings.get(KEY))
 
+    def lists(self, volume: Volume) -> bool:
+        """See `orlop.volumes.driver.Listed`: there is one backend."""
+        del volume
+        return True
+
     def found(self) -> Iterable[Volume]:
         """See `orlop.volumes.driver.Listed`."""
         yield from (volume for _, volume in _volumes(Account.of(self._settings)))

@@ -124,6 +124,9 @@ class Listed(Protocol):
     def is_set_up(self) -> bool:
         """Whether this host has been told where the backend is; asks nobody."""
 
+    def lists(self, volume: Volume) -> bool:
+        """Whether `found` would tell of ``volume``, if it is there: it may be kept in another backend; asks nobody."""
+
     def found(self) -> Iterable[Volume]:
         """Every volume that any host has made here, with the options, labels and time of its creation.
 
@@ -147,4 +150,4 @@ class Tended(Protocol):
     """A driver of which something has to be seen to, every now and then."""
 
     def tend(self) -> None:
-        """See to it; called by the daemon, twice a minute or so."""
+        """See to it; called by the daemon all the time, so it must cost next to nothing."""

@@ -15,6 +15,7 @@ from orlop.errors import Busy, OrlopError
 from orlop.kernel.locks import Locks
 from orlop.state import Row, State
 from orlop.volumes.driver import Listed, Volume, VolumeDriver
+from orlop.volumes.host import volume
 
 _log = logging.getLogger(__name__)
 
@@ -95,8 +96,8 @@ class Everywhere:
         return done
 
     def _look(self, name: str, driver: Listed) -> list[Difference]:
-        known = [row for row in self._state.ready() if row.driver == name]
-        found = {volume.name: volume for volume in driver.found()}
+        known = [row for row in self._state.ready() if row.driver == name and driver.lists(volume(row))]
+        found = {each.name: each for each in driver.found()}
         # Asked after the backend: what is on its way now is somebody's here.
         taken = {row.name for row in (*self._state.ready(), *self._state.unfinished()) if row.phase != "trashed"}
         return compare(known, found, name, frozenset(taken))

@@ -14,6 +14,11 @@ def delete(folder: Path) -> None:
         raise Unavailable(f"'{folder}' could not be deleted: {done.stderr.strip()}")
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether nothing is in ``folder`` but what mkfs has made."""
+    return all(entry.name == "lost+found" for entry in folder.iterdir())
+
+
 def occupied(folder: Path) -> int:
     """Bytes of its filesystem that the files below ``folder`` take."""
     total = 0

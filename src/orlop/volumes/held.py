@@ -5,15 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orlop.kernel import processes
-from orlop.state import Holder
 from orlop.volumes.service import VolumeService
-
-
-def holder(what: str) -> Holder:
-    """This process, while it does ``what``."""
-    pid = os.getpid()
-    return Holder("orlop", f"{what}-{pid}", pid, processes.start_time(pid) or 0)
+from orlop.volumes.uses import holder
 
 
 @contextmanager

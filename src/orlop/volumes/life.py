@@ -4,19 +4,18 @@ Its callers hold the volume's lock.
 """
 
 import logging
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from orlop.errors import Conflict, OrlopError, Unavailable
-from orlop.kernel import processes
-from orlop.state import Holder, Row, State
-from orlop.volumes import definitions
+from orlop.state import Row, State
+from orlop.volumes import definitions, folders
 from orlop.volumes.attachments import Attachments
 from orlop.volumes.driver import Secretive
 from orlop.volumes.host import FROM, Host, noted, volume
 from orlop.volumes.seals import Seals
+from orlop.volumes.uses import holder
 
 Fill = Callable[[Row, Path], None]
 """Puts the files that option ``from`` of a volume speaks of into a folder, again after a crash."""
@@ -133,14 +132,14 @@ class Life:
         """Nobody knows of the volume before all of its files are there."""
         if FROM not in row.options:
             return
-        holder = Holder("orlop", f"fill-{os.getpid()}", os.getpid(), processes.start_time(os.getpid()) or 0)
-        folder = self._attachments.mount(row, holder)
+        me = holder("fill")
+        folder = self._attachments.mount(row, me)
         try:
-            if self.is_shared(row) and any(entry.name != "lost+found" for entry in folder.iterdir()):
+            if self.is_shared(row) and not folders.is_empty(folder):
                 raise Conflict(f"the storage of volume {row.name!r} has files already; create it without 'from'")
             self.fill(row, folder)
         finally:
-            self._attachments.unmount(row, holder)
+            self._attachments.unmount(row, me)
         self._host.step("create: filled")
 
     def _define(self, row: Row, action: str) -> Row:

@@ -80,8 +80,7 @@ class LocalDriver:
     def remove(self, volume: Volume) -> None:
         """See `VolumeDriver.remove`. A folder of yours, and what was mounted, is not touched."""
         folder = self._root / volume.key
-        for name in ("still", "before"):
-            btrfs.delete(folder / name)
+        SubvolumeSource(folder / "_data", list).drop()
         for name in ("_data", "_data.new"):
             folders.delete(folder / name)
         for name in ("image", "image.new", "image.grow"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orlop.errors import Conflict, Corrupt, Invalid, NotFound
 from orlop.state import Holder, Row
-from orlop.volumes import definitions
+from orlop.volumes import definitions, folders
 from orlop.volumes.driver import Listed
 from orlop.volumes.host import noted
 from orlop.volumes.options import refuse_unknown
@@ -147,7 +147,7 @@ def _switch(service: VolumeService, old: Row, new: Row) -> Row:
 
 
 def _refuse_content(folder: Path, row: Row) -> None:
-    if any(entry.name != "lost+found" for entry in folder.iterdir()):
+    if not folders.is_empty(folder):
         raise Conflict(f"the storage that driver {row.driver!r} has for volume {row.name!r} is not empty")
 
 

@@ -1,10 +1,9 @@
 """Reading a volume's options: nothing unknown, nothing ill-formed, and an error that says what was meant."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from orlop.errors import Invalid
+from orlop.errors import Invalid, meant
 from orlop.grammar import size
 from orlop.volumes.driver import Volume
 
@@ -14,9 +13,7 @@ def refuse_unknown(options: Mapping[str, str], known: Iterable[str], driver: str
     names = list(known)
     for name in options:
         if name not in names and "*" not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it knows {', '.join(sorted(names)) or 'none'}"
-            raise Invalid(f"unknown option {name!r} for driver {driver!r}{hint}")
+            raise Invalid(f"unknown option {name!r} for driver {driver!r}{meant(name, names)}")
 
 
 def number(volume: Volume, name: str, default: int, base: int = 10) -> int:

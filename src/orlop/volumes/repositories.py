@@ -15,6 +15,7 @@ from orlop.errors import Conflict, NotFound
 from orlop.objects.places import locate
 from orlop.objects.store import ObjectStore
 from orlop.volumes import references
+from orlop.volumes.definitions import sync
 
 if TYPE_CHECKING:
     from orlop.snapshots.repository import Repository
@@ -76,7 +77,7 @@ def prepared(root: Path) -> Place:
         with suppress(FileExistsError):
             os.link(new, key)
         new.unlink()
-        _sync(root)
+        sync(root)
     return own(root)
 
 
@@ -92,11 +93,3 @@ def store(place: Place, resolve: references.Resolve) -> ObjectStore:
 def _password(place: Place, resolve: references.Resolve) -> bytes:
     # As restic reads its password file: a line end is no part of it.
     return resolve("password", place.password).rstrip(b"\r\n")
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -6,10 +6,10 @@ from pathlib import Path
 from orlop.snapshots.report import Progress
 from orlop.snapshots.restore import Restored
 from orlop.state import Row
-from orlop.volumes import held
 from orlop.volumes.host import FROM, noted
 from orlop.volumes.service import DRIVER_OPTION
 from orlop.volumes.timeline import Hooks, Snapshot, Timeline
+from orlop.volumes.uses import holder
 
 
 def rollback(
@@ -19,7 +19,7 @@ def rollback(
 
     Doing it again after a crash is right. Raises `InUse`.
     """
-    service, me = timeline.service, held.holder("rollback")
+    service, me = timeline.service, holder("rollback")
     with service.lock(f"{name}@"), service.alone(name) as row:
         service.refuse_use(row)
         folder = service.attachments.mount(row, me)

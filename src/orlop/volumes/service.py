@@ -97,7 +97,7 @@ class VolumeService:
         return driver.status(volume(row)) if isinstance(driver, Telling) else {}
 
     def tend(self) -> None:
-        """See to what drivers have to see to, every now and then."""
+        """See to what drivers have to see to, all the time."""
         for driver in self.drivers.values():
             if isinstance(driver, Tended):
                 driver.tend()

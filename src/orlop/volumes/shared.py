@@ -79,6 +79,11 @@ class SharedDriver:
     def detach(self, volume: Volume) -> None:
         """Nothing to undo."""
 
+    def lists(self, volume: Volume) -> bool:
+        """See `orlop.volumes.driver.Listed`: there is one backend."""
+        del volume
+        return True
+
     def found(self) -> Iterable[Volume]:
         """See `orlop.volumes.driver.Listed`."""
         if self._folder is not None:

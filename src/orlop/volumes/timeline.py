@@ -5,10 +5,8 @@ of, and how its files were held still (`orlop.volumes.sources`). It is there, wh
 `Timeline.take` returns, and until somebody forgets it.
 """
 
-import os
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,10 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from orlop.errors import Corrupt, Invalid, NotFound
+from orlop.errors import Invalid, NotFound
 from orlop.kernel.namespaces import companions
 from orlop.snapshots.documents import SnapshotFile
-from orlop.snapshots.report import Progress
+from orlop.snapshots.report import Progress, refuse
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import Restored, restore
 from orlop.snapshots.save import INCOMPLETE, About, Saved, save
@@ -158,7 +156,7 @@ class Timeline:
         ahead = self._ahead(row, source, parent, progress)
         with _still(source, hooks or NoHooks()) as still:
             tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
-            about, comparing = About(row.name, int(self.service.host.now() * 1e9), tags=tags), by_blocks(source)
+            about, comparing = About(row.name, self._when(), tags=tags), by_blocks(source)
             saved = save(
                 self.repository, still.folder, about, parent=ahead or parent, changed=comparing, progress=progress
             )
@@ -185,9 +183,7 @@ class Timeline:
     def fill(self, row: Row, folder: Path, progress: _Report | None = None) -> None:
         """Let a new volume begin with the files of the snapshot that its option ``from`` names."""
         done = self.restore(self.find(row.options[FROM]), folder, exact=True, progress=progress)
-        if done.problems:
-            first = done.problems[0]
-            raise Corrupt(f"{os.fsdecode(first.path)!r} of {row.options[FROM]}: {first.reason}")
+        refuse(done.problems, row.options[FROM])
 
     def source(self, row: Row, folder: Path, *, paused: bool = False) -> Source:
         """How to read the files of ``row``, which is mounted at ``folder``."""
@@ -199,6 +195,9 @@ class Timeline:
         driver = self.service.driver(row.driver)
         found = driver.source(volume(row), folder, users) if isinstance(driver, Stillable) else None
         return found or sources.plain(folder, users, paused=paused)
+
+    def _when(self) -> int:
+        return int(self.service.host.now() * 1e9)
 
     def _remember(self, row: Row, made: Snapshot) -> None:
         where = {"repository": self.address} if self.address else {}
@@ -224,7 +223,7 @@ class Timeline:
         folder = source.ahead()
         if folder is None:
             return None
-        about = About(row.name, time.time_ns(), tags=[_AHEAD])
+        about = About(row.name, self._when(), tags=[_AHEAD])
         return save(self.repository, folder, about, parent=parent, progress=progress).snapshot
 
 

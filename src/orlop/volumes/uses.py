@@ -5,12 +5,19 @@ without the kernel only while it is young and the process that took it runs: tim
 nothing is taken down by itself because of its age: somebody may have mounted it to work in it without a container.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orlop.kernel import processes
 from orlop.mount import Mounter
-from orlop.state import Hold, State
+from orlop.state import Hold, Holder, State
+
+
+def holder(what: str) -> Holder:
+    """This process, while it does ``what``."""
+    pid = os.getpid()
+    return Holder("orlop", f"{what}-{pid}", pid, processes.start_time(pid) or 0)
 
 
 class Uses:

@@ -8,7 +8,7 @@ from tests.volumes.bucket.test_driver import Host
 
 from orlop.errors import Unavailable
 from orlop.volumes.bucket import heads, lease
-from orlop.volumes.bucket.keeper import Keeper, is_running
+from orlop.volumes.bucket.keeper import Keeper
 from orlop.volumes.driver import Volume
 
 pytestmark = [
@@ -72,7 +72,7 @@ def test_a_lease_is_renewed_and_what_changes_is_shipped_while_it_is_used(hosts):
     (host.mounts / "data/file").write_text("y")
     eventually(lambda: head(host) != first)
 
-    assert is_running(host.use.sessions.folder)
+    assert host.use.sessions.is_kept
 
 
 def test_what_does_not_change_is_not_shipped_again(hosts):
@@ -166,7 +166,7 @@ def test_a_second_keeper_ends_at_once(hosts):
     host = hosts("one")
     host.driver.create(DATA)
     host.mount()
-    eventually(lambda: is_running(host.use.sessions.folder))
+    eventually(lambda: host.use.sessions.is_kept)
 
     begun = time.monotonic()
     Keeper(host.use).run()

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from orlop.errors import Conflict, Corrupt, NotFound
 from orlop.objects.store import ABSENT, ObjectStore
+from orlop.volumes.bucket.settings import STORE
 from orlop.volumes.driver import Volume
 
 _FOLDER = "volumes/"
 _SHARED = ("size", "sync", "lease", "uid", "gid", "mode")
-"""The options that all hosts must agree on; how a host reaches the bucket is its own business."""
+"""The options that all hosts must agree on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Catalog:
 
         Raises `Conflict`.
         """
-        new = Definition(uuid.uuid4().hex, volume.name, _shared(volume.options), dict(volume.labels), volume.created)
+        new = Definition(uuid.uuid4().hex, volume.name, _told(volume.options), dict(volume.labels), volume.created)
         try:
             self._store.write(_FOLDER + volume.name, [_text(new)], only_if=ABSENT)
         except Conflict:
@@ -84,14 +85,14 @@ class Catalog:
         self._store.delete(_FOLDER + name)
 
 
-def _shared(options: Mapping[str, str]) -> dict[str, str]:
-    return {name: options[name] for name in _SHARED if name in options}
+def _told(options: Mapping[str, str]) -> dict[str, str]:
+    """What others are told: how a host reaches the bucket is its own business."""
+    return {name: text for name, text in options.items() if name not in ("store", "password", *STORE)}
 
 
 def _refuse_difference(there: Definition, volume: Volume) -> None:
-    wanted = _shared(volume.options)
     for name in _SHARED:
-        if there.options.get(name) != wanted.get(name):
+        if there.options.get(name) != volume.options.get(name):
             has = there.options.get(name, "none")
             raise Conflict(f"volume {volume.name!r} exists in the bucket with option {name!r} {has!r}")
 

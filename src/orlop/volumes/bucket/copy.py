@@ -16,6 +16,7 @@ from pathlib import Path
 
 from orlop.errors import Corrupt
 from orlop.volumes import image
+from orlop.volumes.definitions import sync
 
 UNKNOWN = "?"
 """The snapshot that is being made, as long as it has no name."""
@@ -75,7 +76,7 @@ class Copy:
             file.flush()
             os.fsync(file.fileno())
         new.rename(self._base)
-        _sync(self.folder)
+        sync(self.folder)
         return base
 
     def doubt(self) -> None:
@@ -104,7 +105,7 @@ class Copy:
             kept = self.folder / f"kept-{epoch}-{number}"
         self.image.rename(kept)
         self._base.unlink(missing_ok=True)
-        _sync(self.folder)
+        sync(self.folder)
         return kept
 
     def kept(self) -> list[Path]:
@@ -114,11 +115,3 @@ class Copy:
     def remove(self) -> None:
         """Delete everything, what was set aside too; nothing there is fine."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -49,6 +49,10 @@ class BucketDriver:
         """See `orlop.volumes.driver.Listed`."""
         return bool(self.use.told.get(settings.ADDRESS))
 
+    def lists(self, volume: Volume) -> bool:
+        """See `orlop.volumes.driver.Listed`: not one that is in a bucket of its own."""
+        return "store" not in volume.options
+
     def found(self) -> Iterable[Volume]:
         """See `orlop.volumes.driver.Listed`."""
         return (definition.as_volume() for definition in self.use.backend({}).catalog.all())
@@ -151,7 +155,7 @@ class BucketDriver:
 
     def tend(self) -> None:
         """See `orlop.volumes.driver.Tended`."""
-        if self.use.sessions.all():
+        if not self.use.sessions.is_kept and self.use.sessions.all():
             self._keep()
 
 

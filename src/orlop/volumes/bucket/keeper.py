@@ -4,14 +4,10 @@ It lives as long as volumes are used, whoever started it. Renewing, shipping and
 other: a store that does not answer keeps one thread, and when the time is over the filesystem refuses its writers.
 """
 
-import fcntl
 import logging
-import os
 import random
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 from orlop.errors import Busy, NotFound, OrlopError
 from orlop.kernel import freeze, loop
@@ -45,20 +41,19 @@ class Keeper:
     def run(self) -> None:
         """Keep them until there have been none for a while; return at once if another keeper does."""
         threading.Thread(target=self._tidy, daemon=True, name="prune").start()
-        while self._keep():
+        with suppress(Busy):
             # Whoever began to use a volume while this one let go has found it still there.
-            if not self._sessions.all():
-                return
+            self._keep()
+            while self._sessions.all():
+                self._keep()
 
-    def _keep(self) -> bool:
-        """Keep them until there have been none for a while; False if another keeper does."""
-        with _alone(self._sessions.folder) as alone:
+    def _keep(self) -> None:
+        with self._sessions.keeping():
             idle = self._clock.now()
-            while alone and self._clock.now() - idle < _IDLE:
+            while self._clock.now() - idle < _IDLE:
                 if self._look():
                     idle = self._clock.now()
                 self._clock.sleep(_LOOK)
-            return alone
 
     def _look(self) -> bool:
         """Stop what is over, begin with what is new; whether there is anything to keep."""
@@ -147,22 +142,3 @@ class Keeper:
         if self._use.is_mounted(session.key):
             with image.opened(self._use.copy(session.key).image) as root:
                 freeze.shut_down(root)
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a keeper keeps the sessions in ``folder``."""
-    with _alone(folder) as alone:
-        return not alone
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(folder / "keeper~", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(fd)

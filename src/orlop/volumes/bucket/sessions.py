@@ -4,14 +4,15 @@ A session is a file below a folder in memory (tmpfs): gone after a power cut, as
 holds its lock.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from orlop.kernel.locks import Locks
 
 Phase = Literal["fetching", "using", "leaving", "lost"]
 
@@ -42,7 +43,7 @@ class Sessions:
 
     def __init__(self, folder: Path):
         """``folder`` is made when the first begins."""
-        self.folder = folder
+        self.folder, self._locks = folder, Locks(folder / "locks")
 
     def all(self) -> list[Session]:
         """Every session."""
@@ -88,15 +89,18 @@ class Sessions:
         new.rename(self._path(session.key, "json"))
         return session
 
-    @contextmanager
-    def _locked(self, key: str, what: str) -> Iterator[None]:
+    def keeping(self) -> AbstractContextManager[None]:
+        """What the one keeper of this host does; raises `Busy` if there is another."""
+        return self._locked("", "keeper", patience=0)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a keeper."""
+        return self._locks.is_held("~keeper")
+
+    def _locked(self, key: str, what: str, patience: float = math.inf) -> AbstractContextManager[None]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self._path(key, what), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        return self._locks.hold(f"{key}~{what}", patience)
 
     def _path(self, key: str, kind: str) -> Path:
         # A volume may be called a.lock.

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import Corrupt, Unavailable
+from orlop.errors import Unavailable
 from orlop.snapshots.nodes import Node
+from orlop.snapshots.parent import Same
+from orlop.snapshots.report import refuse
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
-from orlop.snapshots.save import About, Same, save
+from orlop.snapshots.save import About, save
 from orlop.volumes import image
 from orlop.volumes.bucket.backend import VOLUME
 from orlop.volumes.bucket.catalog import Definition
@@ -30,9 +32,7 @@ def fetch(repository: Repository, definition: Definition, snapshot: str, copy: C
         if snapshot:
             file = repository.snapshot(snapshot)
             done = restore(repository, file, root / image.DATA, path=(file.paths or [""])[0].strip("/"), delete=True)
-            if done.problems:
-                first = done.problems[0]
-                raise Corrupt(f"volume {definition.name!r}: {os.fsdecode(first.path)!r}: {first.reason}")
+            refuse(done.problems, f"volume {definition.name!r}")
         base = replace(base, complete=True, restored=_now(root))
     return copy.know(base)
 
@@ -60,8 +60,7 @@ def ship(
             same=_as_restored(source) if base.restored else None,
         )
     if not saved.is_complete:
-        first = saved.problems[0]
-        raise Corrupt(f"volume {definition.name!r}: {os.fsdecode(first.path)!r} cannot be read: {first.reason}")
+        refuse(saved.problems, f"volume {definition.name!r} is not shipped")
     copy.know(replace(base, pending=saved.snapshot, epoch=epoch))
     publish(saved.snapshot)
     new = copy.know(Base(base.id, saved.snapshot, epoch=epoch, complete=True))

@@ -145,12 +145,7 @@ class Use:
 
     def _replace(self, copy: Copy, base: Base | None, definition: Definition) -> None:
         """Whatever is in the copy is not lost if it never became part of the volume."""
-        if base is None or not base.complete:
-            return
-        if not base.clean and _may_be_ahead(copy):
-            kept = copy.set_aside(base.epoch)
-            _log.warning("what volume %r had here since epoch %d is kept as '%s'", definition.name, base.epoch, kept)
-        elif base.id != definition.id:
+        if base is not None and not _is_set_aside(copy, base, definition.name) and base.id != definition.id:
             copy.remove()
 
     def abandon(self, session: Session) -> None:
@@ -158,10 +153,7 @@ class Use:
         with self.sessions.shipping(session.key):
             copy = self.copy(session.key)
             base = copy.base
-            if base is not None and base.complete and not base.clean and _may_be_ahead(copy):
-                kept = copy.set_aside(session.epoch)
-                _log.warning("what volume %r had here and never shipped is kept as '%s'", session.name, kept)
-            elif base is not None:
+            if base is not None and not _is_set_aside(copy, base, session.name):
                 copy.know(replace(base, clean=True))
             self.sessions.end(session)
 
@@ -194,6 +186,15 @@ class Use:
             reason = changed.reason if changed else "its use ended meanwhile"
             raise Fenced(f"volume {session.name!r} cannot be used here: {reason}")
         return changed
+
+
+def _is_set_aside(copy: Copy, base: Base, name: str) -> bool:
+    """Set aside what was never published, or may not have been; whether there was anything."""
+    if not base.complete or base.clean or not _may_be_ahead(copy):
+        return False
+    kept = copy.set_aside(base.epoch)
+    _log.warning("what volume %r had here since epoch %d and never shipped is kept as '%s'", name, base.epoch, kept)
+    return True
 
 
 def _may_be_ahead(copy: Copy) -> bool:

@@ -1,0 +1,74 @@
+"""Folders on their way to be trees: each becomes one when all of its places are full, the innermost first."""
+
+import os
+from typing import Final
+
+from orlop.snapshots import nodes
+from orlop.snapshots.nodes import Node
+from orlop.snapshots.writer import Writer
+
+GONE: Final = b""
+"""The entry of what is not in the snapshot."""
+
+
+class Folder:
+    """A folder on its way to be a tree: its entries in order, each None as long as it is at work."""
+
+    __slots__ = ("above", "at_work", "entries", "is_there", "node", "old", "old_count", "path", "place", "status")
+
+    def __init__(self, path: bytes, above: "Folder | None", place: int, old: Node | None) -> None:
+        self.path, self.above, self.place, self.old = path, above, place, old
+        self.entries: list[Node | bytes | None] = []
+        self.at_work = 1
+        self.old_count = 0
+        self.is_there = False  # all content that the folder had in the parent
+        self.node: Node | None = None
+        self.status: os.stat_result | None = None
+
+
+class Growing:
+    """Makes trees of folders; ``tree`` is the id of the first one when all have ended."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer, self.tree = writer, ""
+
+    def fill(self, folder: Folder, place: int, entry: bytes | Node) -> None:
+        """What was given away has come back: one part of the folder's work has ended."""
+        folder.entries[place] = entry
+        if folder.at_work > 1:
+            folder.at_work -= 1
+        else:
+            self.finish(folder)
+
+    def finish(self, folder: Folder) -> None:
+        """One part of the folder's work has ended; when all have, it becomes a tree and an entry of its own folder."""
+        current: Folder | None = folder
+        while current is not None:
+            current.at_work -= 1
+            if current.at_work:
+                return
+            entry = self._stored(current)
+            if current.above is None:
+                self.tree = self._writer.add("tree", nodes.tree([_encoded(entry)])).hex()
+            else:
+                current.above.entries[current.place] = entry
+            current = current.above
+
+    def _stored(self, folder: Folder) -> Node | bytes:
+        assert folder.node is not None  # noqa: S101 - it was listed
+        assert folder.status is not None  # noqa: S101
+        entries = [entry for entry in folder.entries if entry]
+        folder.entries = []
+        old = folder.old
+        as_before = old is not None and len(entries) == folder.old_count and bytes not in set(map(type, entries))
+        if as_before and old is not None and old.subtree and self._writer.has_all("tree", [old.subtree]):
+            folder.node.subtree = old.subtree
+            if nodes.is_unchanged(old, folder.status) and old.name == folder.node.name:
+                return old
+        else:
+            folder.node.subtree = self._writer.add("tree", nodes.tree(map(_encoded, entries))).hex()
+        return nodes.encode(folder.node)
+
+
+def _encoded(entry: Node | bytes) -> bytes:
+    return nodes.encode(entry) if isinstance(entry, Node) else entry
