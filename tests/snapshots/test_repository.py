@@ -215,7 +215,7 @@ def test_an_index_that_is_replaced_while_it_is_read_counts_as_it_is_afterwards(t
             yield from list(super().walk(prefix))
             if prefix == "index/" and self.left:
                 self.left -= 1
-                for name, file in other.indexes().items():
+                for name, file in other.indexes.files().items():
                     other.put("index", msgspec.json.encode(IndexFile(None, packs_to_delete=file.packs or [])))
                     other.remove("index", name)
 
@@ -227,8 +227,50 @@ def test_an_index_that_is_replaced_while_it_is_read_counts_as_it_is_afterwards(t
     seen = Repository.open(store, PASSWORD)
 
     store.left = 1
-    seen.reload()
+    seen.indexes.look()
 
     assert not seen.has("data", blob)
     assert seen.can_read("data", blob)
-    assert not seen.plain_index_files
+    assert not seen.indexes.plain
+
+
+def test_a_second_save_reads_none_of_the_index_files_that_are_known(tmp_path: Path) -> None:
+    class Counting(FolderStore):
+        """Remembers which index files were read."""
+
+        read_names: list[str]
+
+        def read(self, key, start=0, end=None):  # type: ignore[no-untyped-def]
+            if key.startswith("index/"):
+                self.read_names.append(key)
+            return super().read(key, start, end)
+
+    store = Counting(tmp_path)
+    store.read_names = []
+    repository = Repository.create(store, PASSWORD)
+    others = Repository.open(FolderStore(tmp_path), PASSWORD)
+    for number in range(5):
+        saved(repository, b"ours %d" % number)
+    store.read_names.clear()
+
+    saved(others, b"theirs")
+    new = saved(repository, b"ours", b"theirs")
+
+    assert len(store.read_names) == 1
+    assert repository.has("data", hashlib.sha256(b"theirs").digest())
+    assert repository.has("data", hashlib.sha256(b"ours 3").digest())
+    assert new in repository.snapshots()
+
+
+def test_what_an_interrupted_save_stored_counts_only_if_an_index_has_it(repository: Repository) -> None:
+    with pytest.raises(Busy), Writer(repository) as writer:
+        writer.add("data", b"half")
+        writer._send("data")
+        for upload in writer._uploads:
+            upload.result()
+        raise Busy("interrupted")
+
+    saved(repository, b"half")
+
+    again = Repository.open(repository.store, PASSWORD)
+    assert again.read("data", hashlib.sha256(b"half").digest()) == b"half"

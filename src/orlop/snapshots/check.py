@@ -51,7 +51,7 @@ class _Check:
         yield from self._documents("keys", self._look_at_key)
         yield from self._documents("snapshots", self._look_at_snapshot)
         yield from self._documents("index", self._look_at_index)
-        self._repository.use(self._files)
+        self._repository.indexes.use(self._files)
         there = {info.key.rpartition("/")[2]: info for info in self._repository.listed("data")}
         yield from self._packs(there)
         if read_data:

@@ -135,8 +135,8 @@ class _Prune:
         sessions = self._sessions()
         snapshots = self._repository.snapshots()
         self._seen = set(snapshots)
-        self._files = self._repository.indexes()
-        self._repository.use(self._files)
+        self._files = self._repository.indexes.files()
+        self._repository.indexes.use(self._files)
         needed = usage(self._repository, [snapshot.tree for snapshot in snapshots.values()])
         actions = decide(self._states(needed), sessions, self._grace)
         if not dry_run:
@@ -255,7 +255,7 @@ class _Prune:
         late = [snapshot.tree for name, snapshot in snapshots.items() if name not in self._seen]
         if not late or not doomed:
             return
-        live = self._repository.reload()
+        live = self._repository.indexes.look()
         needed = usage(self._repository, late)
         back = [
             self._entries[pack]

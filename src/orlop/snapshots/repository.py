@@ -4,13 +4,11 @@ Written are packs, then indexes, then the snapshot, which is the commit (`orlop.
 way round. So a crash at any moment leaves objects that nothing refers to, and nothing else.
 """
 
-import contextlib
 import hashlib
 import os
 import socket
-import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -21,6 +19,7 @@ from orlop.objects.store import ABSENT, ObjectInfo, ObjectStore
 from orlop.snapshots import documents, keyfiles, packs
 from orlop.snapshots.documents import Config, IndexFile, KeyFile, SnapshotFile
 from orlop.snapshots.index import Index
+from orlop.snapshots.indexes import Indexes
 from orlop.snapshots.locks import user_name
 from orlop.snapshots.packs import Blob, Kind, pack_key
 from orlop.snapshots.polynomial import random_polynomial
@@ -29,7 +28,6 @@ from orlop.snapshots.seal import Seal, SealingKeys
 VERSION: Final = 2
 _COMPRESSED: Final = b"\x02"
 """The first byte of a compressed document; JSON begins with a bracket."""
-_PATIENCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,7 @@ class Repository:
         self.store, self.config = store, config
         self.seal = Seal(keys)
         self.sealing_keys, self._key = keys, key
-        self._index: Index | None = None
-        self._marked = Index()
-        self.plain_index_files: set[str] = set()
-        self._loading = threading.Lock()
+        self.indexes = Indexes(self._index_names, self._index_file)
 
     @classmethod
     def create(cls, store: ObjectStore, password: bytes) -> Self:
@@ -156,55 +151,8 @@ class Repository:
 
     @property
     def index(self) -> Index:
-        """The blobs of the repository as of its opening, or of the last `reload`."""
-        if self._index is not None:
-            return self._index
-        with self._loading:
-            return self._index if self._index is not None else self.reload()
-
-    def reload(self) -> Index:
-        """Read the index again: others may have saved or pruned.
-
-        One file after another, because as documents they take six times the memory that they take in the index.
-        """
-        read = _Loaded()
-        for attempt in range(_PATIENCE):
-            names = self._index_names()
-            if attempt and names == read.names:
-                return self._take(read)
-            if read.names - names:
-                # One that was read has been replaced, and may say what is not true any more: from the beginning.
-                read = _Loaded()
-            for name in sorted(names - read.names):
-                with contextlib.suppress(NotFound):
-                    read.add(name, self._index_file(name))
-        raise _never_still()
-
-    def use(self, files: Mapping[str, IndexFile]) -> Index:
-        """Take these index files, as `indexes` gave them, for the index."""
-        read = _Loaded()
-        for name, file in files.items():
-            read.add(name, file)
-        return self._take(read)
-
-    def _take(self, read: "_Loaded") -> Index:
-        read.live.finish()
-        read.marked.finish()
-        self._index, self._marked, self.plain_index_files = read.live, read.marked, read.plain
-        return read.live
-
-    def indexes(self, known: Collection[str] = ()) -> dict[str, IndexFile]:
-        """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms."""
-        found: dict[str, IndexFile] = {}
-        for attempt in range(_PATIENCE):
-            names = self._index_names().difference(known)
-            # A prune that replaces one during a listing may hide it under both its names: the next listing has it.
-            if attempt and names <= found.keys():
-                return {name: found[name] for name in names}
-            for name in sorted(names - found.keys()):
-                with contextlib.suppress(NotFound):
-                    found[name] = self._index_file(name)
-        raise _never_still()
+        """The blobs of the repository, as of the last look at `indexes`."""
+        return self.indexes.live
 
     def _index_names(self) -> set[str]:
         return {info.key.removeprefix("index/") for info in self.listed("index")}
@@ -218,14 +166,15 @@ class Repository:
 
     def can_read(self, kind: Kind, blob: bytes) -> bool:
         """Whether a blob is there, if only in a pack that a prune has marked."""
-        return self.index.has(kind, blob) or self._marked.has(kind, blob)
+        return self.indexes.live.has(kind, blob) or self.indexes.marked.has(kind, blob)
 
     def place(self, kind: Kind, blob: bytes) -> tuple[str, Blob]:
         """The pack a blob is in, and where; raises `Corrupt` if the repository does not have it.
 
         A pack that a prune has marked is still there and can be read, though `has` does not know it.
         """
-        found = self.index.find(kind, blob) or self.reload().find(kind, blob) or self._marked.find(kind, blob)
+        all_ = self.indexes
+        found = all_.live.find(kind, blob) or all_.look().find(kind, blob) or all_.marked.find(kind, blob)
         if found is None:
             raise Corrupt(f"the repository has no {kind} blob {blob.hex()}; check it")
         return found
@@ -261,26 +210,6 @@ def opened(seal: Seal, sealed: bytes | memoryview, blob: Blob, pack: str) -> byt
     if hashlib.sha256(plain).digest() != blob.id:
         raise Corrupt(f"{blob.kind} blob {blob.id.hex()} in pack {pack!r} is damaged: its content has another id")
     return plain
-
-
-class _Loaded:
-    """Index files that were read: which, which of them mark nothing, and what they say."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self.plain: set[str] = set()
-        self.live, self.marked = Index(), Index()
-
-    def add(self, name: str, file: IndexFile) -> None:
-        self.live.load(name, file.packs or ())
-        self.marked.load(name, file.packs_to_delete or ())
-        self.names.add(name)
-        if not file.packs_to_delete:
-            self.plain.add(name)
-
-
-def _never_still() -> Corrupt:
-    return Corrupt("the index changes faster than it can be read, or is listed with objects that are not there")
 
 
 def _is_there(store: ObjectStore, key: str) -> bool:

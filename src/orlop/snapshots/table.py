@@ -45,9 +45,13 @@ class Table:
 
     def get_all(self, blobs: Iterable[bytes]) -> list[bytes | None]:
         """The values of many ids, each as `get` has it."""
-        if self._new or len(self._runs) != 1:
+        if len(self._runs) != 1:
             return [self.get(blob) for blob in blobs]
-        return self._runs[0].get_all(blobs)
+        asked = list(blobs)
+        found = self._runs[0].get_all(asked)
+        if self._new:
+            return [self._new.get(blob) if value is None else value for blob, value in zip(asked, found, strict=True)]
+        return found
 
     def add(self, blob: bytes, value: bytes) -> bool:
         """Remember the value; False if the id is there already, which then keeps its own."""
@@ -61,15 +65,21 @@ class Table:
     def load(self, records: list[bytes]) -> None:
         """Many at once, each an id and its value in one; of an id that comes twice, one value is taken.
 
-        An id that was there before keeps its own. Nobody may read meanwhile.
+        An id that was there before keeps its own.
         """
+        if self._runs and len(records) <= _NEW:
+            for record in records:
+                self.add(record[:_ID], record[_ID:])
+            return
         # One sort of all is quicker than to put runs together entry by entry; it leaves equal ids in their order.
-        while self._runs and len(self._runs[-1]) + len(records) <= _LONGEST:
-            records = [*map(b"".join, self._runs.pop().items()), *records]
+        runs = list(self._runs)
+        while runs and len(runs[-1]) + len(records) <= _LONGEST:
+            records = [*map(b"".join, runs.pop().items()), *records]
         records.sort(key=_ID_OF)
         kept = [record for record, before in zip(records, [b"", *records], strict=False) if record[:32] != before[:32]]
         if kept:
-            self._runs.append(_Run(b"".join(r[:_ID] for r in kept), b"".join(r[_ID:] for r in kept), self._width))
+            runs.append(_Run(b"".join(r[:_ID] for r in kept), b"".join(r[_ID:] for r in kept), self._width))
+        self._runs = runs
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every id with its value, in no order."""

@@ -35,11 +35,11 @@ class Writer:
         self.repository = repository
         self.lock = Lock(repository, prune=prune)
         self.stored_bytes = 0
-        self._index, self._known = Index(), set[str]()
+        self._before, self._known = Index(), set[str]()
         self._relied: set[int] = set()
         self._own: set[str] = set()
         self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
-        self._underway: dict[Kind, set[bytes]] = {"data": set(), "tree": set()}
+        self._underway: dict[str, set[bytes]] = {"data": set(), "tree": set()}
         self._unindexed: list[PackEntry] = []
         self._unindexed_blobs = 0
         self._guard = threading.RLock()
@@ -51,8 +51,8 @@ class Writer:
         """Takes the lock, and then the index: what a prune has marked until now does not count as there."""
         self.lock.__enter__()
         try:
-            self._index = self.repository.reload()
-            self._known = set(self.repository.plain_index_files)
+            self._before = self.repository.indexes.look()
+            self._known = set(self.repository.indexes.plain)
         except BaseException:
             self.lock.__exit__()
             raise
@@ -66,7 +66,7 @@ class Writer:
         """Whether the blob is there, or on its way. Whoever is told that it is may refer to it."""
         if blob in self._underway[kind]:
             return True
-        pack = self._index.pack_number(kind, blob)
+        pack = self._before.pack_number(kind, blob)
         if pack is None:
             return False
         self._relied.add(pack)
@@ -74,16 +74,16 @@ class Writer:
 
     def has_all(self, kind: Kind, blobs: Sequence[str]) -> bool:
         """The same of many blobs at once."""
-        numbers = self._index.pack_numbers(kind, map(bytes.fromhex, blobs))
+        numbers = self._before.pack_numbers(kind, map(bytes.fromhex, blobs))
         self._relied.update(number for number in numbers if number is not None)
-        underway = self._underway[kind]
         return None not in numbers or all(
-            number is not None or bytes.fromhex(blob) in underway for blob, number in zip(blobs, numbers, strict=True)
+            number is not None or self.has(kind, bytes.fromhex(blob))
+            for blob, number in zip(blobs, numbers, strict=True)
         )
 
     def sizes(self, kind: Kind, blobs: Sequence[str]) -> list[int | None]:
-        """Bytes of content of blobs that are there; as with `has`, those may be referred to."""
-        places = self._index.packs_and_sizes(kind, map(bytes.fromhex, blobs))
+        """Bytes of content of blobs that were there before; as with `has`, those may be referred to."""
+        places = self._before.packs_and_sizes(kind, map(bytes.fromhex, blobs))
         self._relied.update(place[0] for place in places if place is not None)
         return [None if place is None else place[1] for place in places]
 
@@ -150,10 +150,10 @@ class Writer:
 
     def _keep(self) -> None:
         """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more."""
-        relied = self._own.union(self._index.pack_name(number) for number in self._relied)
+        relied = self._own.union(self._before.pack_name(number) for number in self._relied)
         marked = [
             pack
-            for file in self.repository.indexes(self._known).values()
+            for file in self.repository.indexes.files(self._known).values()
             for pack in file.packs_to_delete or ()
             if pack.id in relied
         ]
@@ -176,9 +176,7 @@ class Writer:
             self._room.release()
         with self._guard:
             self.stored_bytes += info.size
-            self._index.add(pack, builder.blobs)
             self._own.add(pack)
-            self._underway[builder.kind].difference_update([blob.id for blob in builder.blobs])
             self._unindexed.append(index.entry(pack, builder.blobs))
             self._unindexed_blobs += len(builder.blobs)
             if self._unindexed_blobs < _FULL_INDEX:
@@ -189,6 +187,11 @@ class Writer:
         with self._guard:
             entries, self._unindexed, self._unindexed_blobs = self._unindexed, [], 0
         if entries:
-            name, _ = self.repository.put("index", msgspec.json.encode(IndexFile(entries)))
+            file = IndexFile(entries)
+            name, _ = self.repository.put("index", msgspec.json.encode(file))
             # It marks nothing: `_keep` need not read it, which would take the memory of all of them at once.
             self._known.add(name)
+            self.repository.indexes.wrote(name, file)
+            for entry in entries:
+                for blob in entry.blobs or ():
+                    self._underway[blob.type].discard(bytes.fromhex(blob.id))

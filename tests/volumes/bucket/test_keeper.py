@@ -156,7 +156,7 @@ def test_what_shipments_leave_is_pruned_while_they_go_on(hosts, monkeypatch):
         most = max(most, len(list(store.walk("repository/snapshots/"))))
     host.unmount()
 
-    live = host.use.backend({}).repository.reload().packs()
+    live = host.use.backend({}).repository.indexes.look().packs()
     assert most <= 3
     assert len(live) < 14
     assert (host.mount() / "file").read_text() == "13"

@@ -1,0 +1,121 @@
+"""The index files of a repository, and what they say together; looked at again, only new ones are read.
+
+Others save and prune meanwhile. A file that is new adds to what is known. One that is gone was replaced by a prune, and
+may have said what is not true any more: then all are read from the beginning.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from orlop.errors import Corrupt, NotFound
+from orlop.snapshots.documents import IndexFile
+from orlop.snapshots.index import Index
+
+_PATIENCE: Final = 20
+"""Listings until it is said that they contradict each other."""
+
+
+class Indexes:
+    """The index files that ``listing`` names and ``load`` reads. Threads may share it."""
+
+    def __init__(self, listing: Callable[[], set[str]], load: Callable[[str], IndexFile]) -> None:
+        """Nothing is read yet. ``load`` raises `NotFound` for one that has gone."""
+        self._listing, self._load = listing, load
+        self._now: _Read | None = None
+        self._reading = threading.RLock()
+
+    @property
+    def live(self) -> Index:
+        """The blobs in packs that no prune has marked, as of the last look."""
+        return self._known.live
+
+    @property
+    def marked(self) -> Index:
+        """The blobs in packs that a prune has marked: still there, and soon gone."""
+        return self._known.marked
+
+    @property
+    def plain(self) -> frozenset[str]:
+        """The names of the files that mark nothing."""
+        return frozenset(self._known.plain)
+
+    def look(self) -> Index:
+        """See what others have saved and pruned; returns what is `live` now, and will grow with the next look.
+
+        One file after another, because as documents they take six times the memory that they take in the index.
+        """
+        with self._reading:
+            read = self._now or _Read()
+            for attempt in range(_PATIENCE):
+                names = self._listing()
+                if attempt and names == read.names:
+                    return self._take(read)
+                if read.names - names:
+                    read = _Read()
+                for name in sorted(names - read.names):
+                    with contextlib.suppress(NotFound):
+                        read.add(name, self._load(name))
+        raise _never_still()
+
+    def wrote(self, name: str, file: IndexFile) -> None:
+        """One of our own is there now: it need not be read."""
+        with self._reading:
+            if self._now is not None:
+                self._now.add(name, file)
+                self._take(self._now)
+
+    def use(self, files: Mapping[str, IndexFile]) -> Index:
+        """Take these, as `files` gave them, for all there are."""
+        read = _Read()
+        for name, file in files.items():
+            read.add(name, file)
+        return self._take(read)
+
+    def files(self, known: Collection[str] = ()) -> dict[str, IndexFile]:
+        """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms."""
+        found: dict[str, IndexFile] = {}
+        for attempt in range(_PATIENCE):
+            names = self._listing().difference(known)
+            # A prune that replaces one during a listing may hide it under both its names: the next listing has it.
+            if attempt and names <= found.keys():
+                return {name: found[name] for name in names}
+            for name in sorted(names - found.keys()):
+                with contextlib.suppress(NotFound):
+                    found[name] = self._load(name)
+        raise _never_still()
+
+    @property
+    def _known(self) -> "_Read":
+        with self._reading:
+            if self._now is None:
+                self.look()
+            assert self._now is not None  # noqa: S101 - for the type
+            return self._now
+
+    def _take(self, read: "_Read") -> Index:
+        read.live.finish()
+        read.marked.finish()
+        self._now = read
+        return read.live
+
+
+class _Read:
+    """Index files that were read: which, which of them mark nothing, and what they say."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.plain: set[str] = set()
+        self.live, self.marked = Index(), Index()
+
+    def add(self, name: str, file: IndexFile) -> None:
+        self.live.load(name, file.packs or ())
+        self.marked.load(name, file.packs_to_delete or ())
+        self.names.add(name)
+        if not file.packs_to_delete:
+            self.plain.add(name)
+
+
+def _never_still() -> Corrupt:
+    return Corrupt("the index changes faster than it can be read, or is listed with objects that are not there")
