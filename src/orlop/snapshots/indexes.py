@@ -6,15 +6,16 @@ may have said what is not true any more: then all are read from the beginning.
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
-from orlop.errors import Corrupt, NotFound
+from orlop.errors import NotFound, Unavailable
 from orlop.snapshots.documents import IndexFile
 from orlop.snapshots.index import Index
 
-_PATIENCE: Final = 20
-"""Listings until it is said that they contradict each other."""
+_PAUSES: Final = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds between listings that contradict each other, or what can be read: some stores list what has gone."""
 
 
 class Indexes:
@@ -48,8 +49,7 @@ class Indexes:
         """
         with self._reading:
             read = self._now or _Read()
-            for attempt in range(_PATIENCE):
-                names = self._listing()
+            for attempt, names in enumerate(self._listings()):
                 if attempt and names == read.names:
                     return self._take(read)
                 if read.names - names:
@@ -76,8 +76,8 @@ class Indexes:
     def files(self, known: Collection[str] = ()) -> dict[str, IndexFile]:
         """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms."""
         found: dict[str, IndexFile] = {}
-        for attempt in range(_PATIENCE):
-            names = self._listing().difference(known)
+        for attempt, listed in enumerate(self._listings()):
+            names = listed.difference(known)
             # A prune that replaces one during a listing may hide it under both its names: the next listing has it.
             if attempt and names <= found.keys():
                 return {name: found[name] for name in names}
@@ -85,6 +85,12 @@ class Indexes:
                 with contextlib.suppress(NotFound):
                     found[name] = self._load(name)
         raise _never_still()
+
+    def _listings(self) -> Iterator[set[str]]:
+        for pause in _PAUSES:
+            yield self._listing()
+            time.sleep(pause)
+        yield self._listing()
 
     @property
     def _known(self) -> "_Read":
@@ -117,5 +123,5 @@ class _Read:
             self.plain.add(name)
 
 
-def _never_still() -> Corrupt:
-    return Corrupt("the index changes faster than it can be read, or is listed with objects that are not there")
+def _never_still() -> Unavailable:
+    return Unavailable("the index changes faster than it can be read, or is listed with objects that are not there")

@@ -95,7 +95,8 @@ class Lock:
     def check(self) -> None:
         """Called before a commit. Raises `Busy` if the lock was away meanwhile: what it protected may be gone."""
         with self._guard:
-            if self._lost is None and all(_name(info) != self._name for info in self._objects.listed("locks")):
+            # It is asked for by its name: there are stores whose listings lag.
+            if self._lost is None and not self._is_there():
                 self._lost = "somebody took it for abandoned"
             self._check_age()
             if self._lost is not None:
@@ -129,6 +130,13 @@ class Lock:
         )  # fmt: skip
         self._name, info = self._objects.put("locks", msgspec.json.encode(file))
         self._refreshed, self._since = info.modified, _uptime()
+
+    def _is_there(self) -> bool:
+        try:
+            self._objects.load("locks", self._name)
+        except NotFound:
+            return False
+        return True
 
     def _check_age(self) -> None:
         if _uptime() - self._since > STALE:

@@ -176,7 +176,8 @@ class _Prune:
         for name, file in self._files.items():
             sessions = None if file.orlop_sessions is None else frozenset(file.orlop_sessions)
             packs = [pack.id for pack in file.packs_to_delete or () if pack.id not in live]
-            age = now - self._repository.store.stat(f"index/{name}").modified if packs else 0.0
+            # Stores tell the time in seconds: what was marked just now may seem to be marked in a moment.
+            age = max(0.0, now - self._repository.store.stat(f"index/{name}").modified) if packs else 0.0
             found.update(dict.fromkeys(packs, (sessions, age)))
         return found
 

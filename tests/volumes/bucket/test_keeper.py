@@ -1,4 +1,5 @@
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.volumes.bucket.test_driver import Host
 
-from orlop.errors import Unavailable
+from orlop.errors import NoSpace, Unavailable
 from orlop.volumes.bucket import heads, lease
 from orlop.volumes.bucket.keeper import Keeper
 from orlop.volumes.driver import Volume
@@ -172,3 +173,36 @@ def test_a_second_keeper_ends_at_once(hosts):
     Keeper(host.use).run()
 
     assert time.monotonic() - begun < 1
+
+
+def test_a_bucket_without_room_is_told_and_nothing_is_lost(hosts, tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", tmp_path / "bucket"], check=True)
+    try:
+        host = hosts("one")
+        host.driver.create(DATA)
+        folder = host.mount()
+        (folder / "first").write_bytes(os.urandom(4 << 20))
+        eventually(lambda: head(host) != "")
+        shipped = head(host)
+        # Room for a lease, and for no pack.
+        with (tmp_path / "bucket/rest").open("wb", buffering=0) as rest:
+            rest.truncate(0)
+            os.posix_fallocate(rest.fileno(), 0, 15 << 20)
+        (folder / "second").write_bytes(os.urandom(12 << 20))
+
+        eventually(lambda: "no space" in str(host.driver.status(DATA).get("Trouble")))
+        host.mounter.unmount(folder)
+        with pytest.raises(NoSpace):
+            host.driver.detach(DATA)
+        assert head(host) == shipped
+        (tmp_path / "bucket/rest").unlink()
+        second = (host.mount() / "second").read_bytes()
+        eventually(lambda: head(host) != shipped)
+        host.unmount()
+
+        other = hosts("other")
+        assert (other.mount() / "second").read_bytes() == second
+        assert "Trouble" not in other.driver.status(DATA)
+        other.unmount()
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "bucket"], check=True)

@@ -115,6 +115,7 @@ class Keeper:
                 self._lose(session, str(error))
             except (OrlopError, OSError) as error:
                 _log.warning("volume %r is not shipped: %s", session.name, error)
+                self._sessions.change(now, reason=f"not shipped: {error}")
                 due = self._clock.now() + min(seconds, 10)
 
     def _ttl(self, session: Session) -> float:

@@ -22,9 +22,9 @@ class Session:
     """This host's use of a volume.
 
     ``phase``: its files are fetched; it is used, and shipped every now and then; the last shipment is under way; or
-    another host may have it by now, for ``reason``. ``token`` tells this use from all others; ``epoch`` is what the
-    lease was given, 0 before. ``lost_at`` is when the lease ends unless it is renewed (seconds of CLOCK_BOOTTIME),
-    ``shipped`` when the files were shipped last (seconds since 1970).
+    another host may have it by now. ``reason`` says why that is so, or why it could not be shipped last. ``token``
+    tells this use from all others; ``epoch`` is what the lease was given, 0 before. ``lost_at`` is when the lease ends
+    unless it is renewed (seconds of CLOCK_BOOTTIME), ``shipped`` when the files were shipped last (seconds since 1970).
     """
 
     key: str

@@ -96,7 +96,7 @@ class Use:
             base = ship(backend.repository, definition, copy, session.epoch, users, publish)
             if last:
                 copy.know(replace(base, clean=True))
-            self.change(session, shipped=self.clock.wall())
+            self.change(session, shipped=self.clock.wall(), reason="")
 
     def is_mounted(self, key: str) -> bool:
         """Whether the copy is mounted where its users see it."""
