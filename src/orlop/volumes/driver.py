@@ -138,6 +138,14 @@ class Listed(Protocol):
 
 
 @runtime_checkable
+class Copying(Protocol):
+    """A `Listed` driver that keeps copies on the hosts."""
+
+    def leave(self, volume: Volume) -> None:
+        """Another host has removed ``volume``: delete this host's copy, but nothing that is only here."""
+
+
+@runtime_checkable
 class Telling(Protocol):
     """A driver that has something to say about a volume, which ``inspect`` shows as its status."""
 

@@ -14,7 +14,7 @@ from typing import Literal
 from orlop.errors import Busy, OrlopError
 from orlop.kernel.locks import Locks
 from orlop.state import Row, State
-from orlop.volumes.driver import Listed, Volume, VolumeDriver
+from orlop.volumes.driver import Copying, Listed, Volume, VolumeDriver
 from orlop.volumes.host import volume
 
 _log = logging.getLogger(__name__)
@@ -127,6 +127,9 @@ class Everywhere:
         if self._state.is_attached(row.key):
             _log.warning("volume %r was removed by another host, and is in use here", row.name)
             return False
+        driver = self._drivers[row.driver]
+        if isinstance(driver, Copying):
+            driver.leave(volume(row))
         self._forget(row)
         _log.info("volume %r was removed by another host", row.name)
         return True

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 from tests.volumes.test_sources import fill
 
+from orlop import engine
 from orlop.errors import Conflict, InUse, NotFound, Unavailable
 from orlop.kernel.mounter import KernelMounter
+from orlop.state import Holder
+from orlop.volumes import image
 from orlop.volumes.bucket.driver import BucketDriver
 from orlop.volumes.bucket.lease import Clock
 from orlop.volumes.bucket.use import Use
@@ -394,3 +397,43 @@ def test_without_a_bucket_the_driver_says_what_is_missing(tmp_path):
     with pytest.raises(Unavailable, match="ORLOP_BUCKET is not set"):
         driver.create(DATA)
     assert not driver.is_set_up()
+
+
+def test_a_copy_of_a_volume_that_another_host_removed_goes_and_what_was_never_shipped_stays(one, other):
+    (one.mount() / "file").write_text("shipped")
+    one.unmount()
+    other.driver.remove(DATA)
+
+    one.driver.leave(DATA)
+
+    assert not one.use.copy(DATA.key).folder.exists()
+    one.driver.create(DATA)
+    (one.mount() / "file").write_text("never shipped")
+    one.die()
+    other.time.now += 60
+    other.driver.remove(DATA)
+    one.driver.leave(DATA)
+    kept = one.driver.status(DATA)["Kept"]
+    assert len(kept) == 1
+    with image.opened(Path(kept[0])) as root:
+        assert (root / "data/file").read_text() == "never shipped"
+
+
+def test_a_host_that_hears_of_the_removal_deletes_its_copy(tmp_path, monkeypatch):
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "password").write_text("secret")
+    monkeypatch.setenv("ORLOP_BUCKET", str(tmp_path / "bucket"))
+    monkeypatch.setenv("ORLOP_BUCKET_PASSWORD", f"file:{tmp_path}/password")
+    monkeypatch.setattr(engine, "_keep", lambda config: None)
+    one, other = (engine.volumes(engine.Config(tmp_path / name, tmp_path / f"run {name}")) for name in ("a", "b"))
+    one.create("data", {"driver": "bucket", "size": "300m"})
+    one.mount("data", Holder("docker", "c1"))
+    one.unmount("data", Holder("docker", "c1"))
+    (copies,) = {path.parent for path in (tmp_path / "a").rglob("image")}
+
+    other.everywhere.fresh(10)
+    other.remove("data")
+    one.everywhere.fresh(10)
+
+    assert one.all() == []
+    assert not copies.exists()

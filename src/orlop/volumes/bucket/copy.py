@@ -11,6 +11,7 @@ other host can see it, so after a crash either the bucket agrees with this host,
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -111,6 +112,13 @@ class Copy:
     def kept(self) -> list[Path]:
         """Images that were set aside."""
         return sorted(self.folder.glob("kept-*"))
+
+    def leave(self) -> None:
+        """Delete what the bucket has, or had; what was set aside stays."""
+        self.image.unlink(missing_ok=True)
+        self._base.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or never there
+            self.folder.rmdir()
 
     def remove(self) -> None:
         """Delete everything, what was set aside too; nothing there is fine."""

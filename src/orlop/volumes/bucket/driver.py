@@ -115,6 +115,10 @@ class BucketDriver:
             else:
                 self.use.let_go(session)
 
+    def leave(self, volume: Volume) -> None:
+        """See `orlop.volumes.driver.Copying`."""
+        self.use.leave(volume)
+
     def resize(self, volume: Volume, mountpoint: Path | None) -> None:
         """See `orlop.volumes.driver.Resizable`."""
         settings.check(volume)

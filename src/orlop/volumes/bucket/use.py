@@ -21,6 +21,7 @@ from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.copy import Base, Copy
 from orlop.volumes.bucket.lease import Clock, Fenced, Lease, Owner, acquire, release
 from orlop.volumes.bucket.sessions import Session, Sessions
+from orlop.volumes.driver import Volume
 from orlop.volumes.options import mode, number
 
 PATIENCE = 1.5
@@ -156,6 +157,15 @@ class Use:
             if base is not None and not _is_set_aside(copy, base, session.name):
                 copy.know(replace(base, clean=True))
             self.sessions.end(session)
+
+    def leave(self, volume: Volume) -> None:
+        """Delete the copy of a volume that is gone; what was never part of it is kept."""
+        with self.sessions.shipping(volume.key):
+            copy = self.copy(volume.key)
+            base = copy.base
+            if base is not None:
+                _is_set_aside(copy, base, volume.name)
+            copy.leave()
 
     def let_go(self, session: Session) -> None:
         """The use is over; another host may have the volume at once."""
