@@ -32,14 +32,16 @@ FILES = int(os.environ.get("ORLOP_BENCH_FILES", "50000"))
 DATABASE_MIB, PAGE = int(os.environ.get("ORLOP_BENCH_DATABASE_MIB", "1024")), 8192
 _PASSWORD = "the same for all"
 _ORLOP = """
-import resource, sys, time
+import json, os, resource, sys, time
 from pathlib import Path
-from orlop.objects.files import FileStore
+from orlop.objects.places import locate
 from orlop.snapshots.repository import Repository
-verb, place, folder, volume = sys.argv[1], FileStore(Path(sys.argv[2])), Path(sys.argv[3]), sys.argv[4]
+verb, address, folder, volume = sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+place = locate(address, json.loads(os.environ.get("ORLOP_BENCH_STORE", "{{}}")))
 password = {password!r}.encode()
 if verb == "init":
-    Path(sys.argv[2]).mkdir()
+    if address.startswith("/"):
+        os.mkdir(address)
     Repository.create(place, password)
     sys.exit()
 repository = Repository.open(place, password)

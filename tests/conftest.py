@@ -1,5 +1,6 @@
 """Parts that many tests need: an engine's service on paper, and the rule that nothing may be left behind."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from tests.plugin_features import Recorder
 
     config.pluginmanager.register(Recorder(), "features")
+    # Whoever ends a run that is not in the foreground: what was begun is cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class Clock:

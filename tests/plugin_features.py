@@ -4,6 +4,7 @@
 ran; a test that was only collected has no outcome. ``.cache/tests-guest.json`` is the same for tests in a guest.
 """
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -34,6 +35,11 @@ class Recorder:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         RESULTS.parent.mkdir(exist_ok=True)
+        with RESULTS.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._write(session)
+
+    def _write(self, session: pytest.Session) -> None:
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         whole = not (session.config.args_source is pytest.Config.ArgsSource.ARGS or session.config.option.keyword)
         kept = {test: found for test, found in known.items() if not whole or test in self.rows}

@@ -1,0 +1,78 @@
+"""Snapshots beside restic as in `snapshot_engines`, into an S3 store (SeaweedFS) on the same machine, all in memory.
+
+Fewer data: the store takes its time from the same processors. borg knows no S3.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import snapshot_engines as engines
+from driver_remote import ACCESS_KEY, SECRET_KEY, Seaweed
+from figures import Figure, compare
+from orlop.testing.machine import Machine
+from plugin_verbs import memory_disk
+
+ROUNDS, FILES, MIB = 3, 10_000, 512
+_PASSWORD = "the same for all"
+_STEPS = {
+    "small files": {"first": "<= 0.4", "unchanged": "<= 0.2", "restore": "<= 0.5556"},
+    "mixed": {"first": "<= 0.5", "unchanged": "<= 0.2", "restore": "<= 0.5556"},
+}
+
+
+def measure() -> list[Figure]:
+    engines.FILES, engines.MIB = FILES, MIB
+    with engines._memory() as root, memory_disk("8G", "xfs") as (machine, _):
+        store = Seaweed(machine)
+        store.start()
+        store.make("bench")
+        found = [
+            *_compared(machine, store, f"{FILES:,} small files", engines._small(root / "small"), _STEPS["small files"]),
+            *_compared(machine, store, f"{MIB} MiB mixed", engines._mixed(root / "mixed"), _STEPS["mixed"]),
+        ]
+        store.stop()
+    return found
+
+
+def _compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: dict[str, str]) -> Iterator[Figure]:
+    took: dict[str, dict[str, list[float]]] = {name: {step: [] for step in goals} for name in ("orlop", "restic")}
+    for number in range(ROUNDS):
+        for name, command in _ENGINES if number % 2 else _ENGINES[::-1]:
+            repository, target = f"{name}-{source.name}-{number}", source.parent / "target"
+            target.mkdir()
+            _run(machine, store, command("init", store, repository, source))
+            for step in goals:
+                verb, folder = ("restore", target) if step == "restore" else ("save", source)
+                took[name][step].append(_run(machine, store, command(verb, store, repository, folder)))
+            machine.run(["rm", "-rf", str(target), str(source.parent / "cache")])
+    for step, goal in goals.items():
+        yield compare(f"{what} over S3: {step}", "s", took["orlop"][step], took["restic"][step], "restic", goal)
+
+
+def _orlop(verb: str, store: Seaweed, repository: str, folder: Path) -> list[str]:
+    del store
+    program = engines._ORLOP.format(password=_PASSWORD)
+    return [sys.executable, "-c", program, verb, f"s3://bench/{repository}", str(folder), ""]
+
+
+def _restic(verb: str, store: Seaweed, repository: str, folder: Path) -> list[str]:
+    start = ["restic", "--quiet", "--cache-dir", str(folder.parent / "cache"), "-r"]
+    end = {"init": ["init"], "save": ["backup", str(folder)], "restore": ["restore", "latest", "--target", str(folder)]}
+    return [*start, f"s3:{store.endpoint}/bench/{repository}", *end[verb]]
+
+
+_Command = Callable[[str, Seaweed, str, Path], list[str]]
+_ENGINES: tuple[tuple[str, _Command], ...] = (("orlop", _orlop), ("restic", _restic))
+
+
+def _run(machine: Machine, store: Seaweed, argv: list[str]) -> float:
+    """Seconds."""
+    ours = {"endpoint": store.endpoint, "region": "us-east-1", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+    theirs = {"RESTIC_PASSWORD": _PASSWORD, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    began = time.perf_counter()
+    machine.run(argv, env={**os.environ, **theirs, "ORLOP_BENCH_STORE": json.dumps(ours)}, timeout=600)
+    return time.perf_counter() - began
