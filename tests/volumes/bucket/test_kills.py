@@ -56,7 +56,8 @@ def live(folder: Path, name: str, first: int, seconds: float) -> tuple[int, bool
         except subprocess.TimeoutExpired:
             process.kill()
         said, errors = process.communicate()
-    assert process.returncode == -9, errors
+    # On a busy host a lease may not be seen to end in time: that is an answer, and the next life asks again.
+    assert process.returncode == -9 or "errors.InUse" in errors, errors
     numbers = [int(line) for line in said.split()]
     return (numbers[-1] if numbers else -1), bool(numbers)
 
