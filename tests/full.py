@@ -3,7 +3,6 @@
 import errno
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 MORE = 64 << 20
@@ -32,16 +31,18 @@ def goes_on(place: Path, patience: float = 30) -> None:
     """Make room, which a server may give back a little later, and find that all is well again."""
     (place / "big").unlink()
     end = time.monotonic() + patience
-    while not _writes(place / "new"):
-        assert time.monotonic() < end, "there is no room again"
+    while missing := _missing(place / "new"):
+        assert time.monotonic() < end, f"there is no room again: {missing}"
         time.sleep(0.5)
     assert (place / "kept").read_text() == "kept"
     assert (place / "new").read_text() == "new"
 
 
-def _writes(path: Path) -> bool:
-    """Whether a file can be written, and is what was written."""
-    with suppress(OSError):
+def _missing(path: Path) -> str:
+    """Why a file cannot be written, or is not what was written; empty if it can and is."""
+    try:
         path.write_text("new")
-        return path.read_text() == "new"
-    return False
+        text = path.read_text()
+    except OSError as error:
+        return str(error)
+    return "" if text == "new" else f"{path} has {text!r}"
