@@ -12,7 +12,12 @@ MORE = 64 << 20
 def fill(place: Path) -> int:
     """Write until there is no room, and return the error's number; what was there before is kept."""
     (place / "kept").write_text("kept")
-    big = os.open(place / "big", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    return overflow(place / "big")
+
+
+def overflow(path: Path) -> int:
+    """Write more into a file than there is room for, and return the error's number; 0 if it all went there."""
+    big = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     error = 0
     try:
         for _ in range(MORE >> 16):
