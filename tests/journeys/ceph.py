@@ -1,8 +1,10 @@
 """A real CephFS on a machine: one monitor, one store in memory, one metadata server; with keys, and open to none."""
 
+import signal
 from pathlib import Path
 
 from orlop.testing.machine import Machine
+from orlop.testing.process import Process
 
 USER, MONITOR = "orlop", "127.0.0.1:6789"
 _FSID = "7c1c3f5e-6f7a-4f0e-9c55-0c1f4f1f0a11"
@@ -63,6 +65,7 @@ class Ceph:
     def __init__(self, machine: Machine) -> None:
         self.machine, self.folder = machine, machine.folder / "cluster"
         self.folder.mkdir()
+        self._daemons: list[Process] = []
         (self.folder / "ceph.conf").write_text(_CONFIG.format(folder=self.folder))
 
     def start(self) -> None:
@@ -92,6 +95,17 @@ class Ceph:
         """That is gone again."""
         self.ask("rados -c ceph.conf -p data rm --force-full more")
 
+    def silence(self) -> None:
+        """From now on it is there and says nothing."""
+        for daemon in self._daemons:
+            daemon.send(signal.SIGSTOP)
+
+    def speak(self) -> None:
+        """It goes on where it was."""
+        for daemon in self._daemons:
+            daemon.send(signal.SIGCONT)
+            daemon.go_on()
+
     def ask(self, script: str) -> str:
         """What a script prints; ``$ceph`` is the command."""
         ceph = "ceph='ceph -c ceph.conf --connect-timeout 20'"
@@ -99,4 +113,4 @@ class Ceph:
 
     def _spawn(self, program: str, name: str) -> None:
         argv = [program, "-c", str(self.folder / "ceph.conf"), "-f", "-i", name]
-        self.machine.spawn(argv, log=self.folder / f"{program}.out")
+        self._daemons.append(self.machine.spawn(argv, log=self.folder / f"{program}.out"))

@@ -122,6 +122,36 @@ def test_a_cluster_that_does_not_answer_is_an_error_in_time(plugin: Plugin) -> N
     assert plugin.took < 60
 
 
+def test_a_cluster_that_falls_silent_holds_up_no_other_volume_and_when_it_speaks_again_all_goes_on(
+    plugin: Plugin, ceph: Ceph
+) -> None:
+    plugin.create("used", **keyed(ceph))
+    plugin.create("unused", **keyed(ceph))
+    plugin.create("other")
+    lab, place = plugin.lab, str(plugin.mount("used")).removeprefix(str(plugin.lab.inside("/")))
+    ended = lab.folder / "ended"
+    ceph.silence()
+
+    try:
+        lab.machine.spawn(["sh", "-c", f"echo sent >/{place}/file && sync /{place}/file && echo ended >{ended}"])
+        refused = plugin.refused("Mount", "unused")
+        waits, took = not ended.exists(), []
+        for verb in ("Get", "List", "Mount", "Unmount"):
+            plugin.ask(verb, Name="other", ID="c1")
+            took.append(plugin.took)
+    finally:
+        ceph.speak()
+    lab.eventually(ended.exists)
+    seen = (plugin.mount("unused") / "file").read_text()
+    plugin.unmount("used")
+    plugin.unmount("unused")
+
+    assert "no answer within" in refused
+    assert waits
+    assert max(took) < 5
+    assert seen == "sent\n"
+
+
 def test_all_files_belong_to_whom_the_volume_says(plugin: Plugin, ceph: Ceph) -> None:
     owner = {"uid": "1000", "gid": "7", "filemode": "0640", "dirmode": "0750"}
     plugin.create("stored", **keyed(ceph))
