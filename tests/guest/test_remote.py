@@ -131,7 +131,7 @@ def test_a_guest_reads_what_is_public_and_a_wrong_password_is_an_error_that_does
     error = plugin.refused("Mount", "closed")
 
     assert (seen, refused.value.errno) == ("for all", errno.EROFS)
-    assert error == "mount of '//127.0.0.1/share' (cifs): Permission denied"
+    assert error == "volume 'closed': mount of '//127.0.0.1/share' (cifs): Permission denied"
     assert [where for where, text in everything_told(plugin).items() if b"hunter2" in text] == []
     assert plugin.mounts() == []
 

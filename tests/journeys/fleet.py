@@ -167,6 +167,7 @@ def fleet_of_three(folder: Path) -> Iterator[Fleet]:
         server = Sshd(machine(SERVER, 9), SERVER, address="0.0.0.0")
         server.start()
         store = Seaweed(server.machine, _ADDRESS.format(9))
+        stack.callback(store.stop)
         store.start()
         store.make(BUCKET)
         nodes = [Node(machine(f"n{number}", number), shared, store) for number in (1, 2, 3)]

@@ -1,116 +1,178 @@
-"""A volume of a real CephFS: one monitor, one store in memory, one metadata server."""
+"""A volume of a real CephFS: what is written is in the cluster, and what happens when it is full, away or closed."""
 
-import subprocess
-import sys
-import time
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.full import goes_on, overflow
+from tests.guest.plugin import Plugin
+from tests.guest.test_remote import everything_told
+from tests.journeys.ceph import MONITOR, USER, Ceph
+from tests.journeys.lab import Lab
 
 from orlop.testing.machine import Machine
 
 pytestmark = [pytest.mark.feature("D8"), pytest.mark.timeout(240)]
-
-_CONFIG = """\
-[global]
-fsid = 7c1c3f5e-6f7a-4f0e-9c55-0c1f4f1f0a11
-mon_host = [v1:127.0.0.1:6789]
-auth_cluster_required = none
-auth_service_required = none
-auth_client_required = none
-ms_bind_msgr2 = false
-osd_objectstore = memstore
-memstore_device_bytes = 268435456
-osd_pool_default_size = 1
-osd_pool_default_min_size = 1
-osd_crush_chooseleaf_type = 0
-mon_allow_pool_size_one = true
-mon_data = {folder}/mon
-osd_data = {folder}/osd
-mds_data = {folder}/mds
-run_dir = {folder}
-osd_crush_update_on_start = false
-osd_class_update_on_start = false
-admin_socket = {folder}/$name.asok
-log_file = {folder}/$name.log
-mon_data_avail_crit = 1
-mon_data_avail_warn = 1
-"""
-_START = """
-cd {folder}; mkdir mon osd mds
-monmaptool --create --addv a '[v1:127.0.0.1:6789]' --fsid 7c1c3f5e-6f7a-4f0e-9c55-0c1f4f1f0a11 --clobber monmap
-ceph-mon -c ceph.conf --mkfs -i a --monmap monmap
-"""
-_MAKE = """
-cd {folder}; ceph="ceph -c ceph.conf --connect-timeout 20"
-until $ceph mon stat; do sleep 0.2; done
-$ceph osd new 11111111-2222-4333-8444-555555555555 0
-$ceph osd crush add osd.0 1 root=default host=ceph
-ceph-osd -c ceph.conf --mkfs -i 0 --osd-uuid 11111111-2222-4333-8444-555555555555
-"""
-_FILESYSTEM = """
-cd {folder}; ceph="ceph -c ceph.conf --connect-timeout 20"
-until $ceph osd stat | grep -q '1 up'; do sleep 0.2; done
-$ceph osd pool create meta 1; $ceph osd pool create data 1
-$ceph fs new cephfs meta data
-"""
-_UP = """
-cd {folder}; until ceph -c ceph.conf --connect-timeout 20 mds stat | grep -q up:active; do sleep 0.2; done
-"""
+OPTIONS = {"driver": "ceph", "monitors": MONITOR}
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine with a CephFS of its own."""
     with Machine(tmp_path_factory.mktemp("ceph") / "ceph", "ceph") as machine:
-        folder = machine.folder / "cluster"
-        folder.mkdir()
-        (folder / "ceph.conf").write_text(_CONFIG.format(folder=folder))
-
-        def ask(script: str) -> None:
-            machine.run(["timeout", "100", "sh", "-ec", script.format(folder=folder)])
-
-        def start(program: str, name: str) -> None:
-            machine.spawn([program, "-c", str(folder / "ceph.conf"), "-f", "-i", name], log=folder / f"{program}.out")
-
-        ask(_START)
-        start("ceph-mon", "a")
-        ask(_MAKE)
-        start("ceph-osd", "0")
-        ask(_FILESYSTEM)
-        start("ceph-mds", "a")
-        ask(_UP)
         yield machine
 
 
-def orlop(machine: Machine, *words: str, check: bool = True) -> str:
-    """The command, on a root of the machine's own."""
-    done = machine.run([sys.executable, "-m", "orlop", *words], check=check, env={"ORLOP_NO_ENGINE": "1"}, timeout=100)
-    return done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def ceph(machine: Machine) -> Ceph:
+    cluster = Ceph(machine)
+    cluster.start()
+    return cluster
 
 
-def test_files_go_to_the_cluster_and_come_back(machine: Machine, tmp_path: Path) -> None:
-    subprocess.run(["sh", "-ec", "mkdir -p sub/d; echo text >sub/d/file; tar cf in.tar sub"], cwd=tmp_path, check=True)
-    monitor = ["-o", "driver=ceph", "-o", "monitors=127.0.0.1:6789"]
-
-    orlop(machine, "volume", "import", "all", f"{tmp_path}/in.tar", *monitor)
-    orlop(machine, "volume", "create", "part", *monitor, "-o", "path=/sub")
-    orlop(machine, "volume", "export", "part", "-o", f"{tmp_path}/out.tar")
-
-    shown = subprocess.run(["tar", "xOf", "out.tar", "./d/file"], cwd=tmp_path, capture_output=True, text=True)
-    assert shown.stdout == "text\n"
-    assert not machine.run(["pgrep", "ceph-fuse"], check=False).stdout
-    assert orlop(machine, "system", "check") == "all is well\n"
+@pytest.fixture(scope="module")
+def served(machine: Machine) -> Lab:
+    """orlop's daemon on the cluster's machine, without an engine."""
+    lab = Lab(machine)
+    lab.serve()
+    return lab
 
 
-def test_a_cluster_that_does_not_answer_is_an_error_in_time(machine: Machine, tmp_path: Path) -> None:
-    orlop(machine, "volume", "create", "away", "-o", "driver=ceph", "-o", "monitors=127.0.0.1:6788")
+@pytest.fixture
+def plugin(served: Lab, ceph: Ceph) -> Iterator[Plugin]:
+    """The daemon, as an engine speaks to it; after a test there are no volumes, no programs, no complaints."""
+    plugin = Plugin(served)
+    yield plugin
+    plugin.clean()
+    assert plugin.mounts() == []
+    assert not served.out("pgrep 'ceph-fuse|bindfs' || true")
+    assert plugin.check() == "all is well"
 
-    begun = time.monotonic()
-    said = orlop(machine, "volume", "export", "away", "-o", f"{tmp_path}/out.tar", check=False)
 
-    assert "mount of '127.0.0.1:6788:/' by ceph-fuse" in said
-    assert time.monotonic() - begun < 60
-    assert not machine.run(["pgrep", "ceph-fuse"], check=False).stdout
-    assert orlop(machine, "system", "check") == "all is well\n"
+def keyed(ceph: Ceph) -> dict[str, str]:
+    """Options that the cluster opens to."""
+    return {**OPTIONS, "user": USER, "key": f"file:{ceph.key}"}
+
+
+@pytest.mark.parametrize("opened_by", ["a key", "none"])
+def test_files_go_to_the_cluster_and_come_back(ceph: Ceph, plugin: Plugin, opened_by: str) -> None:
+    options = keyed(ceph) if opened_by == "a key" else OPTIONS
+    plugin.create("all", **options)
+    folder = plugin.mount("all") / opened_by
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub/file").write_text("text")
+    plugin.unmount("all")
+
+    plugin.create("part", **options, path=f"/{opened_by}/sub")
+    seen = (plugin.mount("part") / "file").read_text()
+    plugin.unmount("part")
+
+    assert seen == "text"
+
+
+def test_a_wrong_key_is_refused_in_time_and_shown_nowhere_and_the_right_one_opens(plugin: Plugin, ceph: Ceph) -> None:
+    right, wrong = ceph.key.read_text(), ceph.ask("ceph-authtool --gen-print-key")
+    key = ceph.folder / "tried"
+    key.write_text(wrong)
+    plugin.create("data", **{**keyed(ceph), "key": f"file:{key}"})
+
+    said, took = plugin.refused("Mount", "data"), plugin.took
+    left = (plugin.mounts(), plugin.lab.out("pgrep ceph-fuse || true"))
+    key.write_text(right)
+    (plugin.mount("data") / "opened").write_text("yes")
+    told = {**everything_told(plugin), "answer": said.encode()}
+    plugin.unmount("data")
+
+    assert said.startswith(f"volume 'data': mount of '{MONITOR}:/' by ceph-fuse: ")
+    assert "Permission denied" in said
+    assert took < 20
+    assert left == ([], "")
+    assert [
+        where for where, text in told.items() if right.strip().encode() in text or wrong.strip().encode() in text
+    ] == []
+
+
+def test_a_full_cluster_is_an_error_for_the_writer_and_freeing_room_heals_it(plugin: Plugin, ceph: Ceph) -> None:
+    plugin.create("full", **keyed(ceph))
+    place = plugin.mount("full")
+    (place / "kept").write_text("kept")
+    (place / "big").touch()
+    ceph.fill()
+
+    error = overflow(place / "big")
+    with pytest.raises(OSError) as refused:
+        (place / "another").touch()
+    verbs = [plugin.ask(verb, Name="full", ID="c2")[0] for verb in ("Get", "List", "Path", "Mount", "Unmount")]
+    kept = (place / "kept").read_text()
+    ceph.free()
+    goes_on(place, patience=60)
+    plugin.unmount("full")
+
+    assert (error, refused.value.errno) == (errno.ENOSPC, errno.EACCES), "CephFS has another word for new files"
+    assert verbs == [200] * 5
+    assert kept == "kept"
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_in_time(plugin: Plugin) -> None:
+    plugin.create("away", driver="ceph", monitors="127.0.0.1:6788")
+
+    said = plugin.refused("Mount", "away")
+
+    assert said.startswith("volume 'away': mount of '127.0.0.1:6788:/' by ceph-fuse: no answer within ")
+    assert plugin.took < 60
+
+
+def test_a_cluster_that_falls_silent_holds_up_no_other_volume_and_when_it_speaks_again_all_goes_on(
+    plugin: Plugin, ceph: Ceph
+) -> None:
+    plugin.create("used", **keyed(ceph))
+    plugin.create("unused", **keyed(ceph))
+    plugin.create("other")
+    lab, place = plugin.lab, str(plugin.mount("used")).removeprefix(str(plugin.lab.inside("/")))
+    ended = lab.folder / "ended"
+    ceph.silence()
+
+    try:
+        lab.machine.spawn(["sh", "-c", f"echo sent >/{place}/file && sync /{place}/file && echo ended >{ended}"])
+        refused = plugin.refused("Mount", "unused")
+        waits, took = not ended.exists(), []
+        for verb in ("Get", "List", "Mount", "Unmount"):
+            plugin.ask(verb, Name="other", ID="c1")
+            took.append(plugin.took)
+    finally:
+        ceph.speak()
+    lab.eventually(ended.exists)
+    seen = (plugin.mount("unused") / "file").read_text()
+    plugin.unmount("used")
+    plugin.unmount("unused")
+
+    assert "no answer within" in refused
+    assert waits
+    assert max(took) < 5
+    assert seen == "sent\n"
+
+
+def test_all_files_belong_to_whom_the_volume_says(plugin: Plugin, ceph: Ceph) -> None:
+    owner = {"uid": "1000", "gid": "7", "filemode": "0640", "dirmode": "0750"}
+    plugin.create("stored", **keyed(ceph))
+    plugin.create("annas", **keyed(ceph), **owner)
+    stored, annas = plugin.mount("stored"), plugin.mount("annas")
+
+    (stored / "dir").mkdir()
+    (stored / "dir/there").write_text("of the cluster's root")
+    (annas / "dir/new").write_text("annas")
+    shown = [shown_as(annas / name) for name in ("dir", "dir/there", "dir/new")]
+    kept = [shown_as(stored / name) for name in ("dir", "dir/there", "dir/new")]
+    text = (stored / "dir/new").read_text()
+    plugin.unmount("annas")
+    plugin.unmount("stored")
+
+    assert shown == [(1000, 7, "0o750"), (1000, 7, "0o640"), (1000, 7, "0o640")]
+    assert kept == [(0, 0, "0o755"), (0, 0, "0o644"), (0, 0, "0o644")]
+    assert text == "annas"
+
+
+def shown_as(path: Path) -> tuple[int, int, str]:
+    """Whose it is, and what they may do."""
+    found = path.stat()
+    return found.st_uid, found.st_gid, oct(found.st_mode & 0o777)

@@ -30,6 +30,7 @@ def machine(tmp_path: Path) -> Iterator[tuple[Machine, dict[str, str]]]:
         machine.run(["sh", "-ec", f"mount -t tmpfs none /mnt; cp {ssh.key} /mnt/nas; cat >/mnt/s3"], input=SECRET_KEY)
         yield machine, {"ENDPOINT": s3.endpoint, "KEY": ACCESS_KEY}
         engine.stop()
+        s3.stop()
 
 
 @pytest.mark.part("D5", "D6", "S6")

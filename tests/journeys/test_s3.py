@@ -1,9 +1,12 @@
 """A bucket as a volume: on a real store, through s3fs, beside the mount that the tutorial makes by hand."""
 
+import errno
 import sys
 from collections.abc import Iterator
 
 import pytest
+from tests.full import fill, goes_on
+from tests.guest.plugin import Plugin
 from tests.journeys.lab import Lab
 from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 
@@ -15,6 +18,17 @@ def store(computer: Lab) -> Iterator[Seaweed]:
     server = Seaweed(computer.machine)
     server.start()
     server.make("aws-s3-bucket-docker")
+    computer.inside("/run/s3.key").write_text(SECRET_KEY + "\n")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def small_store(computer: Lab) -> Iterator[Seaweed]:
+    """Another store, on a disk of 64 MB."""
+    server = Seaweed(computer.machine, name="small", room="64m")
+    server.start()
+    server.make("small")
     computer.inside("/run/s3.key").write_text(SECRET_KEY + "\n")
     yield server
     server.stop()
@@ -103,6 +117,29 @@ def test_rclone_mounts_what_its_configuration_names(lab: Lab, store: Seaweed, op
     python = f"{sys.executable} -m orlop"
     assert SECRET_KEY not in lab.out(f"{python} volume inspect r1 --root {lab.root}; cat {lab.log}")
     assert not lab.out("pgrep rclone || true")
+
+
+def test_a_full_store_is_an_error_for_the_writer_and_freeing_room_heals_it(lab: Lab, small_store: Seaweed) -> None:
+    plugin = Plugin(lab)
+    keys = {"access_key": ACCESS_KEY, "secret_key": "file:/run/s3.key"}
+    plugin.create("full", driver="s3", bucket="small", endpoint=small_store.endpoint, retries="2", **keys)
+    place = plugin.mount("full")
+    small_store.fill()
+
+    error = fill(place)
+    left = [path.name for path in place.iterdir()]
+    verbs = [plugin.ask(verb, Name="full", ID="c2")[0] for verb in ("Get", "List", "Path", "Mount", "Unmount")]
+    small_store.free()
+    goes_on(place)
+    plugin.unmount("full")
+    kept = (plugin.mount("full") / "kept").read_text()
+    plugin.unmount("full")
+
+    assert error == errno.EIO, "S3 has no word for it"
+    assert left == ["kept"], "what did not fit is not there"
+    assert verbs == [200] * 5
+    assert kept == "kept"
+    assert plugin.mounts() == []
 
 
 @pytest.mark.part("D6")

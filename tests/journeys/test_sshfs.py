@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.journeys.lab import Lab
@@ -39,14 +38,17 @@ def volume(lab: Lab, sshd: Sshd) -> Iterator[str]:
 
 def serving(lab: Lab) -> list[int]:
     """The sshfs processes of the machine, by the host's numbers."""
-    inside = lab.out("pgrep -x sshfs || true").split()
-    roots = {int(pid): pid for pid in os.listdir("/proc") if pid.isdigit()}
-    return [pid for pid in roots if processes.command(pid) == "sshfs" and _inner(pid) in inside]
+    machine = _namespace(lab.machine.pid)
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [pid for pid in pids if processes.command(pid) == "sshfs" and _namespace(pid) == machine]
 
 
-def _inner(pid: int) -> str:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid"))
+def _namespace(pid: int) -> str:
+    """In which processes ``pid`` counts itself; nowhere if it has just ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
 
 
 def test_what_a_container_writes_is_on_the_server_and_stays_there_after_rm(lab: Lab, sshd: Sshd, volume: str) -> None:

@@ -14,12 +14,12 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, WEED, sweep
 
 from orlop.testing import _cache
 from orlop.testing.azure.messages import Request
 from orlop.testing.azure.sharedkey import Credentials
 
-ACCESS_KEY, SECRET_KEY = "AKIDEXAMPLE1", "a-secret-key-of-the-store-4711"
 S3 = {"region": "us-east-1", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
 # What Azurite has for its only account, and says so in its manual.
 ACCOUNT = Credentials(
@@ -33,7 +33,8 @@ _AZURITE = Path(__file__).parent / "azurite"
 def seaweed(folder: Path) -> Iterator[dict[str, str]]:
     """The settings of the store; the bucket is called ``bucket``."""
     base = _free_ports(8)
-    ports = [f"-{name}.port={base + place}" for place, name in enumerate(("master", "volume", "filer", "s3"))]
+    numbers = range(base, base + 4)
+    ports = [f"-{name}.port={port}" for name, port in zip(("master", "volume", "filer", "s3"), numbers, strict=True)]
     account = {"name": "orlop", "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]}
     account["actions"] = ["Admin", "Read", "Write", "List", "Tagging"]
     (folder / "s3.json").write_text(json.dumps({"identities": [account]}))
@@ -42,9 +43,12 @@ def seaweed(folder: Path) -> Iterator[dict[str, str]]:
     small += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
     config = ["-s3", f"-s3.config={folder}/s3.json", f"-dir={folder}"]
     endpoint = f"http://127.0.0.1:{base + 3}"
-    with _running([str(_BIN / "weed"), "server", *ports, *small, *config], folder / "log"):
-        _until(lambda: _curl(endpoint, "-X", "PUT", path="/bucket"), folder / "log")
-        yield {**S3, "endpoint": endpoint}
+    try:
+        with _running([*WEED, "server", *ports, *small, *config], folder / "log"):
+            _until(lambda: _curl(endpoint, "-X", "PUT", path="/bucket"), folder / "log")
+            yield {**S3, "endpoint": endpoint}
+    finally:
+        sweep(numbers)
 
 
 @contextmanager

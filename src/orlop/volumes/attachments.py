@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError
+from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError, Unavailable
 from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
 from orlop.volumes.driver import Resizable, VolumeDriver
@@ -118,7 +118,11 @@ class Attachments:
         """Mount ``row``, also where processes still see a mount of it that died."""
         mounts = self.driver(row.driver).attach(volume(row))
         self._host.step("mount: attached")
-        self.mounter.heal(mounts, self.path(row))
+        try:
+            self.mounter.heal(mounts, self.path(row))
+        except Unavailable as problem:
+            # Several volumes may have the same source.
+            raise Unavailable(f"volume {row.name!r}: {problem}") from problem
         self._finish_growth(row)
 
     def _give_up(self, row: Row, holder: Holder, *, before: bool) -> None:
