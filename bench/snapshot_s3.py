@@ -27,7 +27,8 @@ _STEPS = {
 def measure() -> list[Figure]:
     engines.FILES, engines.MIB = FILES, MIB
     with engines._memory() as root, memory_disk("8G", "xfs") as (machine, _):
-        store = Seaweed(machine)
+        # Room for what all rounds leave.
+        store = Seaweed(machine, volumes=300)
         store.start()
         store.make("bench")
         found = [

@@ -17,16 +17,19 @@ ACCESS_KEY, SECRET_KEY = "AKIDEXAMPLE1", "a-secret-key-of-the-store-4711"
 class Seaweed:
     """The store; it answers at `endpoint`, which only its machine reaches unless ``address`` is one of the network.
 
-    A second one on a machine needs another ``name``. ``room`` is all that there is for objects, such as ``64m``.
+    A second one on a machine needs another ``name``. ``room`` is all that there is for objects, such as ``64m``;
+    ``volumes`` how many files of 32 MB it may make for them.
     """
 
-    def __init__(self, machine: Machine, address: str = "127.0.0.1", name: str = "seaweed", room: str = "") -> None:
+    def __init__(
+        self, machine: Machine, address: str = "127.0.0.1", name: str = "seaweed", room: str = "", volumes: int = 30
+    ) -> None:
         # Its parts meet at sockets in /tmp that are named by port, and /tmp is shared with other machines.
         base = random.randrange(10_000, 20_000, 10)
         names = ("master.port", "volume.port", "filer.port", "s3.port")
         self._ports = {name: base + place for place, name in enumerate(names)}
         self.endpoint, self._address = f"http://{address}:{base + 3}", address
-        self.machine, self.folder = machine, machine.folder / name
+        self.machine, self.folder, self._volumes = machine, machine.folder / name, volumes
         self._data, names = self.folder / "data", self.folder / "names"
         for folder in (self._data, names):
             folder.mkdir(parents=True)
@@ -42,7 +45,12 @@ class Seaweed:
     def start(self) -> None:
         """Serve, and wait until it takes a request."""
         ports = [f"-{name}={port}" for name, port in self._ports.items()]
-        small = ["-master.volumeSizeLimitMB=32", "-volume.max=30", f"-ip={self._address}", f"-ip.bind={self._address}"]
+        small = [
+            "-master.volumeSizeLimitMB=32",
+            f"-volume.max={self._volumes}",
+            f"-ip={self._address}",
+            f"-ip.bind={self._address}",
+        ]
         # Two on a machine would meet at fixed ports; what is full is full, and what has room again is not.
         small += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.minFreeSpacePercent=0"]
         config = ["-s3", f"-s3.config={self.folder}/s3.json", f"-dir={self._data}"]
