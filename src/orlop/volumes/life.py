@@ -6,13 +6,14 @@ Its callers hold the volume's lock.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from orlop.errors import Conflict, OrlopError, Unavailable
 from orlop.state import Row, State
 from orlop.volumes import definitions, folders
 from orlop.volumes.attachments import Attachments
-from orlop.volumes.driver import Secretive
+from orlop.volumes.driver import Cloning, Secretive
 from orlop.volumes.host import FROM, Host, noted, volume
 from orlop.volumes.seals import Seals
 from orlop.volumes.uses import holder
@@ -67,6 +68,22 @@ class Life:
             return self._define(row, "create")
         except BaseException:
             self._undo(row)
+            raise
+
+    def clone(self, row: Row, plan: Row, driver: Cloning) -> tuple[Row, str]:
+        """Make what ``plan`` says with the files that ``row`` has now; the `Cloning` says how it did that.
+
+        A kill undoes it: what ``row`` has later is not what was asked for.
+        """
+        new = self.record(replace(plan, phase="filling"))
+        self._host.step("clone: recorded")
+        try:
+            self._folder.joinpath(new.key).mkdir(mode=0o700, exist_ok=True)
+            how = driver.clone(volume(row), volume(new), partial(self._attachments.processes, row))
+            self._host.step("clone: made")
+            return self._define(new, "create"), how
+        except BaseException:
+            self._undo(new)
             raise
 
     def adopt(self, plan: Row) -> None:

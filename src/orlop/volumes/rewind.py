@@ -6,6 +6,7 @@ from pathlib import Path
 from orlop.snapshots.report import Progress
 from orlop.snapshots.restore import Restored
 from orlop.state import Row
+from orlop.volumes import cloning
 from orlop.volumes.host import FROM, noted
 from orlop.volumes.service import DRIVER_OPTION
 from orlop.volumes.timeline import Hooks, Snapshot, Timeline
@@ -38,12 +39,20 @@ def clone(
 ) -> Row:
     """Make a volume ``new`` with the files that ``name`` has now; without ``driver`` of the same kind.
 
-    Raises `Conflict` if there is a volume ``new``.
+    At once where the two can share what they store, else by way of a snapshot. Raises `Conflict` if there is a volume
+    ``new``.
     """
-    row = timeline.service.get(name)
+    service = timeline.service
+    row = service.get(name)
     kind = {DRIVER_OPTION: driver} if driver else {**row.options, DRIVER_OPTION: row.driver}
+    wished = {option: value for option, value in (kind | dict(options)).items() if option != FROM}
+    found = cloning.at_once(service, name, service.plan(new, wished, row.labels), hooks)
+    if found is not None:
+        return found
     made, _ = timeline.take(name, notes=[f"clone {new}"], hooks=hooks)
-    return timeline.service.create(new, {**kind, **options, FROM: f"{name}@{made.id}"}, row.labels, exist_ok=False)
+    found = service.create(new, {**wished, FROM: f"{name}@{made.id}"}, row.labels, exist_ok=False)
+    cloning.note(service, found, name, f"snapshot {made.short}")
+    return found
 
 
 def revive(

@@ -77,6 +77,9 @@ class ShadowSource:
         """See `Source`."""
         with _alone(self._file), image.opened(self._file) as root, ExitStack() as stack:
             self._shadow = Shadow(root, self._since)
+            if image.is_cloned(self._file):
+                self._shadow.drop()
+                image.forget_clone(self._file)
             try:
                 at_once = self._shadow.take(self._users())
             except OSError as error:
@@ -147,6 +150,10 @@ class SubvolumeSource:
     def still(self) -> Iterator[Still]:
         """See `Source`."""
         btrfs.delete(self._now)
+        yield Still(self._now, self.snapshot(self._now), is_copy=True)
+
+    def snapshot(self, place: Path, *, read_only: bool = True) -> str:
+        """Make ``place`` a subvolume with the files of one moment; how that was brought about."""
         freeze.sync(self._folder)
         # Of what is not synced btrfs may take a later write and not an earlier one: nobody may write meanwhile.
         with ExitStack() as stack:
@@ -155,8 +162,8 @@ class SubvolumeSource:
                 how = "subvolume"
             except Unavailable:
                 how = "cut"
-            btrfs.snapshot(self._folder, self._now)
-        yield Still(self._now, how, is_copy=True)
+            btrfs.snapshot(self._folder, place, read_only=read_only)
+        return how
 
     def before(self, path: str, inode: int) -> Path | None:
         """See `Source`."""

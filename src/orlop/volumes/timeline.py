@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
 from orlop.errors import Invalid, NotFound
-from orlop.kernel.namespaces import companions
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.report import Progress, refuse
 from orlop.snapshots.repository import Repository
@@ -187,11 +186,7 @@ class Timeline:
 
     def source(self, row: Row, folder: Path, *, paused: bool = False) -> Source:
         """How to read the files of ``row``, which is mounted at ``folder``."""
-        attachments = self.service.attachments
-
-        def users() -> Sequence[int]:
-            return companions(attachments.uses.seen(attachments.path(row)))
-
+        users = partial(self.service.attachments.processes, row)
         driver = self.service.driver(row.driver)
         found = driver.source(volume(row), folder, users) if isinstance(driver, Stillable) else None
         return found or sources.plain(folder, users, paused=paused)
