@@ -2,6 +2,8 @@
 
 import os
 import signal
+import stat
+import struct
 import subprocess
 import sys
 import time
@@ -10,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from tests.volumes import pairs
+from tests.volumes.test_shadow import described
 
 from orlop import engine
-from orlop.errors import Conflict, Invalid, NotFound
+from orlop.errors import Conflict, Invalid, NoSpace, NotFound
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.mountinfo import ours
 from orlop.mount import Mount
@@ -36,6 +39,29 @@ IMAGE = {"size": "300m"}
 WAYS = [("btrfs", {}), ("xfs", IMAGE), ("xfs", {"size": "300m", "thin": "true"}), ("xfs", {"size": "16m"}),
         ("btrfs", {"size": "300m", "thin": "true"})]  # fmt: skip
 """What the pool is, and the options of the volume."""
+
+
+def fill(folder: Path) -> None:
+    """Files of many kinds."""
+    (folder / "sub").mkdir(mode=0o2711)
+    (folder / "sub/file").write_text("one")
+    (folder / "sub/link").symlink_to("file")
+    (folder / "away").symlink_to("/nowhere")
+    os.link(folder / "sub/file", folder / "second")
+    os.mkfifo(folder / "pipe")
+    os.mknod(folder / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.setxattr(folder / "second", "user.note", b"kept")
+    # version 2; user::rw-, user:33:rw-, group::r--, mask::rw-, other::---
+    entries = [(1, 6, -1), (2, 6, 33), (4, 4, -1), (16, 6, -1), (32, 0, -1)]
+    acl = struct.pack("<L", 2) + b"".join(struct.pack("<HHl", *entry) for entry in entries)
+    os.setxattr(folder / "second", "system.posix_acl_access", acl)
+    with open(folder / os.fsdecode(b"hole \xff\n"), "wb") as file:
+        file.truncate(1 << 20)
+    os.chown(folder / "away", 7, 8, follow_symlinks=False)
+    os.chown(folder / "sub", 5, 6)
+    os.utime(folder / "second", ns=(10**18, 10**18 + 1))
+    os.chown(folder, 3, 4)
+    folder.chmod(0o1770)
 
 
 class Pool:
@@ -168,25 +194,76 @@ def test_a_clone_can_be_larger(pools, options):
     assert pool.how() == ["reflink"]
 
 
+@pytest.mark.feature("S1")
 @pytest.mark.parametrize(
-    ("kind", "before", "more"),
+    ("kind", "before", "more", "how"),
     [
-        ("btrfs", {}, {"size": "16m"}),
-        ("xfs", {}, {}),
-        ("xfs", {"size": "320m"}, {"size": "300m"}),
-        ("xfs", {"size": "300m"}, {"fs": "ext4"}),
-        ("ext4", IMAGE, {}),
+        ("btrfs", {}, {"size": "16m"}, "subvolume"),
+        ("xfs", {}, {}, "unused"),
+        ("xfs", {"size": "320m"}, {"size": "300m"}, "shadow"),
+        ("ext4", IMAGE, {}, "shadow"),
+        ("ext4", {"size": "16m"}, {}, "unused"),
     ],
 )
-def test_what_cannot_share_is_cloned_by_a_snapshot(pools, kind, before, more):
+def test_what_cannot_share_is_copied_while_nobody_has_to_wait(pools, kind, before, more, how):
     pool = pools(kind)
-    (pool.make(before) / "file").write_text("one")
+    folder = pool.make(before)
+    fill(folder)
 
     new = pool.clone("data", "copy", **more)
 
-    assert (new / "file").read_text() == "one"
+    assert described(new) == described(folder)
+    assert pool.how() == [f"copy of {how}"]
+    assert pool.timeline.all() == []
+
+
+@pytest.mark.parametrize(("kind", "options"), [("ext4", {}), ("ext4", {"size": "16m"})])
+def test_files_for_which_somebody_would_have_to_wait_are_cloned_by_a_snapshot(pools, kind, options):
+    pool = pools(kind)
+    folder = pool.make(options)
+
+    with pairs.written(folder, IN_A_CONTAINER + pairs.WRITER):
+        new = pool.clone("data", "copy")
+
+    assert sorted(os.listdir(new)) == ["a", "b"]
     (made,) = pool.timeline.all("data")
     assert pool.how() == [f"snapshot {made.short}"]
+
+
+@pytest.mark.feature("S1")
+def test_a_copy_is_of_one_moment_while_a_program_writes(pools):
+    pool = pools("ext4")
+    folder = pool.make(IMAGE)
+
+    with pairs.written(folder, IN_A_CONTAINER + pairs.WRITER):
+        for number in range(3):
+            first = pairs.seen(pool.clone("data", f"copy{number}"))
+
+            assert first[0] - 1 <= first[1] <= first[0]
+    assert pool.how() == ["copy of shadow"] * 3
+
+
+def test_a_copy_that_has_no_room_leaves_nothing(pools):
+    pool = pools("ext4")
+    (pool.make({"size": "32m"}) / "file").write_bytes(os.urandom(20 << 20))
+
+    with pytest.raises(NoSpace, match=r"not all files could be copied.*No space left"):
+        clone(pool.timeline, "data", "copy", None, {"size": "16m"})
+
+    assert [place.name for place in pool.service.folder.iterdir()] == ["data"]
+    assert pool.service.state.unfinished() == []
+
+
+def test_nothing_is_copied_into_a_folder_that_has_files(pools, tmp_path):
+    pool = pools("ext4")
+    (pool.make({}) / "file").write_text("one")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/other").write_text("mine")
+
+    with pytest.raises(Conflict, match="has files already"):
+        clone(pool.timeline, "data", "copy", "local", {"mountpoint": str(tmp_path / "mine")})
+
+    assert os.listdir(tmp_path / "mine") == ["other"]
 
 
 def test_what_makes_no_sense_is_refused_and_nothing_is_made(pools):
@@ -240,7 +317,7 @@ clone(timeline, "data", "copy", None, {{}})
 
 
 @pytest.mark.feature("S1")
-@pytest.mark.parametrize(("kind", "options"), WAYS[:2])
+@pytest.mark.parametrize(("kind", "options"), [*WAYS[:2], ("ext4", {}), ("ext4", IMAGE)])
 def test_a_clone_that_is_killed_at_any_step_is_whole_or_not_there(pools, kind, options):
     pool = pools(kind)
     folder = pool.make(options)
@@ -264,4 +341,4 @@ def test_a_clone_that_is_killed_at_any_step_is_whole_or_not_there(pools, kind, o
         if done.returncode == 0:
             break
 
-    assert ended == 3
+    assert ended == (3 if kind != "ext4" else 12)

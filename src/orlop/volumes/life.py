@@ -6,14 +6,13 @@ Its callers hold the volume's lock.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from orlop.errors import Conflict, OrlopError, Unavailable
 from orlop.state import Row, State
 from orlop.volumes import definitions, folders
 from orlop.volumes.attachments import Attachments
-from orlop.volumes.driver import Cloning, Secretive
+from orlop.volumes.driver import Secretive
 from orlop.volumes.host import FROM, Host, noted, volume
 from orlop.volumes.seals import Seals
 from orlop.volumes.uses import holder
@@ -70,18 +69,18 @@ class Life:
             self._undo(row)
             raise
 
-    def clone(self, row: Row, plan: Row, driver: Cloning) -> tuple[Row, str]:
-        """Make what ``plan`` says with the files that ``row`` has now; the `Cloning` says how it did that.
+    def clone(self, plan: Row, make: Callable[[Row], None]) -> Row:
+        """What ``plan`` says, with the files that ``make`` gives the storage of what is recorded by then.
 
-        A kill undoes it: what ``row`` has later is not what was asked for.
+        A kill undoes it: what could be cloned later is not what was asked for.
         """
         new = self.record(replace(plan, phase="filling"))
         self._host.step("clone: recorded")
         try:
             self._folder.joinpath(new.key).mkdir(mode=0o700, exist_ok=True)
-            how = driver.clone(volume(row), volume(new), partial(self._attachments.processes, row))
+            make(new)
             self._host.step("clone: made")
-            return self._define(new, "create"), how
+            return self._define(new, "create")
         except BaseException:
             self._undo(new)
             raise

@@ -44,6 +44,9 @@ class Still:
 class Source(Protocol):
     """The files of one volume, for the one who saves them."""
 
+    makes_copy: bool
+    """Whether `still` shows a copy, for which nobody has to wait; but for one that a full volume has no room for."""
+
     def ahead(self) -> Path | None:
         """Where to read as much as possible before `still`, because that keeps others waiting; None if it does not."""
 
@@ -62,6 +65,8 @@ class Source(Protocol):
 
 class ShadowSource:
     """An XFS of ours, with its shadow."""
+
+    makes_copy = True
 
     def __init__(self, file: Path, users: Users, since: int = 0):
         """``file`` has the filesystem, mounted or not; `changed_since` is about ``since`` (nanoseconds)."""
@@ -89,6 +94,9 @@ class ShadowSource:
             else:
                 still = Still(self._shadow.folder, "shadow" if at_once else "live", is_copy=True)
             yield still
+            # What a shadow keeps of old files takes the volume's room.
+            if image.is_scarce(root):
+                self._shadow.drop()
 
     @contextmanager
     def _without(self, root: Path) -> Iterator[Still]:
@@ -126,16 +134,15 @@ class ShadowSource:
         return self._shadow.before(inode)
 
     def settle(self) -> None:
-        """See `Source`. Where room is scarce the shadow goes: what it keeps of old files takes the volume's room."""
+        """See `Source`."""
         with _alone(self._file), image.opened(self._file) as root:
-            shadow = Shadow(root)
-            shadow.settle()
-            if image.is_scarce(root):
-                shadow.drop()
+            Shadow(root).settle()
 
 
 class SubvolumeSource:
     """A subvolume of btrfs; its last two snapshots are kept beside it."""
+
+    makes_copy = True
 
     def __init__(self, folder: Path, users: Users):
         """``folder`` is the subvolume."""
@@ -185,6 +192,8 @@ class SubvolumeSource:
 
 class PlainSource:
     """Files of whatever kind, where they are mounted; ``hold`` makes them stand still, if anything does."""
+
+    makes_copy = False
 
     def __init__(self, folder: Path, users: Users, hold: Callable[[], AbstractContextManager[None]], how: str):
         """``how`` is what to say of files that ``hold`` has made stand still."""

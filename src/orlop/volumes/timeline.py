@@ -153,7 +153,7 @@ class Timeline:
         """Make a snapshot of ``row``, which is mounted and which nobody else takes one of."""
         parent = self._parent(row)
         ahead = self._ahead(row, source, parent, progress)
-        with _still(source, hooks or NoHooks()) as still:
+        with still_files(source, hooks or NoHooks()) as still:
             tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
             about, comparing = About(row.name, self._when(), tags=tags), by_blocks(source)
             saved = save(
@@ -223,7 +223,7 @@ class Timeline:
 
 
 @contextmanager
-def _still(source: Source, hooks: Hooks) -> Iterator[Still]:
+def still_files(source: Source, hooks: Hooks) -> Iterator[Still]:
     """The files of one moment. Whoever waits is told as soon as he need not, whatever happens."""
     waiting = True
     try:
