@@ -342,3 +342,34 @@ def test_a_clone_that_is_killed_at_any_step_is_whole_or_not_there(pools, kind, o
             break
 
     assert ended == (3 if kind != "ext4" else 12)
+
+
+STOPPED = """
+import os, signal
+from pathlib import Path
+from orlop import engine
+from orlop.kernel import reflink
+from orlop.volumes.rewind import clone
+reflink.is_possible = lambda folder: True
+reflink.clone = lambda source, target: os.kill(os.getpid(), signal.SIGKILL)
+clone(engine.timeline(engine.Config(root=Path({root!r}), run=Path({run!r}))), "data", "copy", None, {{"thin": "true"}})
+"""
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_filesystem_goes_on_when_the_process_that_froze_it_is_killed(pools, used):
+    pool = pools("xfs")
+    folder = pool.make({"size": "300m", "thin": "true"})
+    (folder / "file").write_text("one")
+    if not used:
+        pool.service.unmount("data", ME)
+    code = STOPPED.format(root=str(pool.config.root), run=str(pool.config.run))
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    folder = pool.service.mount("data", ME)
+    written = subprocess.run(["dd", "if=/dev/zero", f"of={folder}/new", "bs=4k", "count=1", "conv=fsync"], timeout=10)
+    assert written.returncode == 0
+    reconcile.reconcile(pool.service)
+    assert [place.name for place in pool.service.folder.iterdir()] == ["data"]
