@@ -24,7 +24,7 @@ CLONES = 5
 WAYS = {
     "btrfs": ("btrfs", {}, "<= 0.1"),
     "XFS": ("xfs", {"size": "2g"}, "<= 0.1"),
-    "ext4": ("ext4", {"size": "2g"}, "<= 60"),
+    "ext4": ("ext4", {"size": "2g"}, "<= 0.1"),
 }
 """The filesystem of the pool, the options of the volume, the goal in seconds."""
 _ME = Holder("bench", "bench")

@@ -295,6 +295,32 @@ def test_room_that_was_promised_is_there_soon_after_a_clone(pools, thin):
     assert (images[1].stat().st_blocks * 512 >= 300 << 20) == (thin == "false")
 
 
+def test_a_volume_goes_around_the_hosts_cache_again_when_its_clone_has_blocks_of_its_own(pools):
+    pool = pools("xfs")
+    pool.make({"size": "300m"})
+    before = _is_direct(pool)
+
+    clone(pool.timeline, "data", "copy", None, {})
+    pool.settle()
+    pool.service.unmount("data", ME)
+    end = time.monotonic() + 20
+    while any("/data/image" in line for line in _loops(pool)):
+        assert time.monotonic() < end
+    pool.service.mount("data", ME)
+
+    assert _is_direct(pool) == before
+
+
+def _loops(pool: Pool) -> list[str]:
+    """The devices of images: whether each reads and writes directly, and its image."""
+    found = subprocess.run(["losetup", "-lnO", "DIO,BACK-FILE"], check=True, capture_output=True, text=True).stdout
+    return [line for line in found.splitlines() if f"{pool.config.root}/" in line]
+
+
+def _is_direct(pool: Pool) -> bool:
+    return {line.split()[0] for line in _loops(pool)} == {"1"}
+
+
 def _shared(image: Path) -> bool:
     found = subprocess.run(["filefrag", "-v", image], check=True, capture_output=True, text=True).stdout
     return "shared" in found

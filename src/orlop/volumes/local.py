@@ -97,7 +97,8 @@ class LocalDriver:
         if size is None:
             return [Mount.bind(folder / "_data")]
         image.fill(folder / "image", None)
-        sharing.begin(folder / "image")
+        if not flag(volume, "thin"):
+            sharing.attach(folder / "image")
         return [image.as_mount(folder / "image")]
 
     def detach(self, volume: Volume) -> None:
@@ -152,8 +153,10 @@ class LocalDriver:
             return how
         image.clone(here / "image", there / "image", size, thin=flag(new, "thin"))
         if not (flag(source, "thin") and flag(new, "thin")):
-            sharing.remember(there / "image")
-            sharing.begin(there / "image")
+            for folder in (here, there):
+                sharing.remember(folder / "image")
+            # When the clone has blocks of its own, the original has too.
+            sharing.begin(there / "image", here / "image")
         return "reflink"
 
     def usage(self, volume: Volume, mountpoint: Path | None) -> int:

@@ -3,9 +3,9 @@
 An image and its clone share their blocks until one of them is written to, and then the write needs a new block. What
 was reserved for both would not be there on a full disk. So where either was promised room, a process copies what is
 shared, a piece at a time: the first is started with the clone, and one that a crash ended is followed by another when
-the volume is attached next. A file beside the image remembers that until all is done.
+one of the volumes is attached next. A file beside each image remembers that until all is done.
 
-    python -m orlop.volumes.sharing IMAGE
+    python -m orlop.volumes.sharing IMAGE...
 """
 
 import errno
@@ -13,6 +13,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from orlop.kernel import reflink
@@ -43,13 +44,23 @@ def remember(file: Path) -> None:
     _mark(file).touch()
 
 
-def begin(file: Path) -> None:
-    """Start a process that gives the image ``file`` blocks of its own, if that is not done yet."""
-    if _mark(file).exists():
-        # With an absolute path: the process works in no folder that could be needed elsewhere.
-        command = [sys.executable, "-P", "-m", "orlop.volumes.sharing", str(file.absolute())]
+def begin(*files: Path) -> None:
+    """Start a process that gives images blocks of their own, one after the other, where that is not done yet."""
+    if any(_mark(file).exists() for file in files):
+        # With absolute paths: the process works in no folder that could be needed elsewhere.
+        command = [sys.executable, "-P", "-m", "orlop.volumes.sharing", *(str(file.absolute()) for file in files)]
         null = subprocess.DEVNULL
         Child(command, stdin=null, stdout=null, stderr=null, cwd="/", start_new_session=True)
+
+
+def attach(file: Path) -> None:
+    """The image ``file``, whose volume was promised room, is going to be used."""
+    if _mark(file).exists():
+        begin(file)
+        return
+    # What was shared once goes through the host's page cache, until XFS is asked to look whether anything still is.
+    with suppress(OSError), sc.closing(os.open(file, os.O_RDWR | os.O_CLOEXEC)) as fd:
+        sc.unshare_blocks(fd, 0, os.fstat(fd).st_size)
 
 
 def end(file: Path) -> None:
@@ -67,7 +78,7 @@ def end(file: Path) -> None:
         except BlockingIOError:
             return
         _copy(fd)
-        os.fsync(fd)
+        sc.sync_filesystem(fd)
         _mark(file).unlink(missing_ok=True)
 
 
@@ -77,7 +88,8 @@ def _copy(fd: int) -> None:
         if not os.fstat(fd).st_nlink:
             return  # the volume was removed
         try:
-            sc.unshare_blocks(fd, start, min(_PIECE, size - start))  # what is beyond the end would be made
+            # Not beyond the end: the file would grow.
+            sc.unshare_blocks(fd, start, min(_PIECE, size - start))
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 return  # btrfs: nothing that was written once is reserved there
@@ -89,4 +101,5 @@ def _mark(file: Path) -> Path:
 
 
 if __name__ == "__main__":
-    end(Path(sys.argv[1]))
+    for name in sys.argv[1:]:
+        end(Path(name))
