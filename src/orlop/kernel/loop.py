@@ -136,7 +136,7 @@ def _configure(device: int, backing: int, image: Path) -> None:
 def _sector(backing: int) -> int:
     """The size of the device's blocks, in bytes, that the filesystem in the open file was made for.
 
-    Asked for nothing, Linux 6.14 and newer take what the file is best read by: 4 KiB for one that shares blocks with
+    Asked for nothing, newer kernels (6.18) take what the file is best read by: 4 KiB for one that shares blocks with
     another, and no filesystem with smaller sectors can be mounted any more.
     """
     head = os.pread(backing, _XFS_SECTOR.stop, 0)
