@@ -399,3 +399,46 @@ def test_a_filesystem_goes_on_when_the_process_that_froze_it_is_killed(pools, us
     assert written.returncode == 0
     reconcile.reconcile(pool.service)
     assert [place.name for place in pool.service.folder.iterdir()] == ["data"]
+
+
+class Told:
+    """Hooks that remember what happened."""
+
+    def __init__(self) -> None:
+        self.story: list[str] = []
+
+    def before(self) -> bool:
+        self.story.append("before")
+        return True
+
+    def after(self) -> None:
+        self.story.append("after")
+
+
+@pytest.mark.part("S4")
+@pytest.mark.parametrize(("kind", "how"), [("btrfs", "subvolume"), ("ext4", "copy of unused")])
+def test_users_are_told_of_a_clone_once(pools, kind, how):
+    pool, told = pools(kind), Told()
+    pool.make({})
+
+    clone(pool.timeline, "data", "copy", None, {}, told)
+
+    assert told.story == ["before", "after"]
+    assert pool.how() == [f"{how}+hooks"]
+
+
+def test_the_past_of_the_original_is_not_taken_for_that_of_the_clone(pools):
+    pool = pools("xfs")
+    folder = pool.make({"size": "300m", "thin": "true"})
+    (folder / "file").write_text("one")
+    pool.timeline.take("data")
+    (folder / "file").write_text("two")
+
+    pool.clone("data", "copy")
+    image = pool.config.root / "volumes/copy/image"
+    before = image.with_suffix(".cloned").exists()
+    made, _ = pool.timeline.take("copy")
+    pool.timeline.restore(made, pool.config.run / "out")
+
+    assert (before, image.with_suffix(".cloned").exists()) == (True, False)
+    assert (pool.config.run / "out/file").read_text() == "two"
