@@ -7,7 +7,8 @@ have done half its work.
     creating ──► ready ──► trashed ──► removing ──► (no row)
                    ▲──────────┘ restore
 
-A volume that moves to another driver is ``filling`` there; the old one is ``kept`` until that is committed.
+A volume that moves to another driver is ``filling`` there; the old one is ``kept`` until that is committed. A clone is
+``filling`` until it is ready: a crash undoes it.
 
 What must survive a power cut is synced before the call returns. Holds and events are not: after a power cut nobody
 holds anything, and a killed process loses nothing, since the write-ahead log is in the kernel's hands by then.

@@ -28,13 +28,14 @@ def frozen(folder: Path) -> Iterator[None]:
     What is dirty is written back before, so that the wait is short.
     """
     sync(folder)
-    thaw = ["fsfreeze", "--unfreeze", str(folder)]
-    with sc.closing(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd, guarded(thaw):
-        fcntl.ioctl(fd, _FIFREEZE, 0)
-        try:
-            yield
-        finally:
-            fcntl.ioctl(fd, _FITHAW, 0)
+    with sc.closing(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
+        # The path may mean something in this process only, and nothing when it is dead.
+        with guarded(["fsfreeze", "--unfreeze", f"/proc/self/fd/{fd}"], [fd]):
+            fcntl.ioctl(fd, _FIFREEZE, 0)
+            try:
+                yield
+            finally:
+                fcntl.ioctl(fd, _FITHAW, 0)
 
 
 def shut_down(folder: Path) -> None:

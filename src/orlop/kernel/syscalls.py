@@ -32,6 +32,7 @@ ATIME = 0x70
 UMOUNT_NOFOLLOW = 8
 PR_SET_DUMPABLE = 4
 
+_UNSHARE_RANGE = 0x40
 _STATX_MNT_ID = 0x1000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 
@@ -54,6 +55,11 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
+
+
+def unshare_blocks(fd: int, start: int, length: int) -> None:
+    """Give this range of an open file blocks that no other file shares (fallocate(2))."""
+    _checked(_libc.fallocate(fd, _UNSHARE_RANGE, ctypes.c_int64(start), ctypes.c_int64(length)))
 
 
 def umount(target: Path | bytes, flags: int = 0) -> None:

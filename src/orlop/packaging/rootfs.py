@@ -27,6 +27,7 @@ PROGRAMS = (
     "xfs_db",
     "xfs_growfs",
     "fsfreeze",
+    "cp",
     "rm",
     "sh",
     "tar",

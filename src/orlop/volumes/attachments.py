@@ -3,11 +3,12 @@
 Its callers hold the volume's lock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError, Unavailable
+from orlop.kernel.namespaces import companions
 from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
 from orlop.volumes.driver import Resizable, VolumeDriver
@@ -99,6 +100,10 @@ class Attachments:
     def users(self, row: Row) -> list[str]:
         """Who uses ``row``, in words; empty if nobody does."""
         return self.uses.of(row.key, self.path(row))
+
+    def processes(self, row: Row) -> Sequence[int]:
+        """Every process that can work in ``row`` now; those that see only orlop's own mount are left out."""
+        return companions(self.uses.seen(self.path(row)))
 
     def heal(self, row: Row) -> None:
         """Mount ``row`` anew, if it is still dead, for all who use it; what stands against it is remembered."""

@@ -98,6 +98,21 @@ class Stillable(Protocol):
 
 
 @runtime_checkable
+class Cloning(Protocol):
+    """A driver that can let a new volume share what another stores, in no time whatever that is."""
+
+    def can_clone(self, source: Volume, new: Volume) -> bool:
+        """Whether `clone` can make ``new``; raises `Invalid` for options that ``create`` would not take either."""
+
+    def clone(self, source: Volume, new: Volume, users: Users) -> str:
+        """Instead of ``create``: make ``new`` with the files that ``source`` has at one moment, in use or not.
+
+        How that was brought about: a word for people. After a crash ``remove`` is called. Each volume is independent
+        of the other from now on.
+        """
+
+
+@runtime_checkable
 class Secretive(Protocol):
     """A driver some of whose options are secrets.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.errors import Invalid, NoSpace, Unavailable
-from orlop.kernel import filesystems, loop
+from orlop.kernel import filesystems, freeze, loop, reflink
 from orlop.mount import Mount
 
 DATA = "data"
@@ -27,6 +27,8 @@ LABEL = "orlop.data"
 """The label of a filesystem that has them there."""
 _XFS_LABEL = slice(108, 120)
 """Where the superblock has the label (``sb_fname`` of ``struct xfs_dsb``)."""
+_UNIQUE = {"xfs": ("nouuid",), "ext4": ()}
+"""A clone has its original's UUID: XFS may not refuse that. That no image is mounted twice is a loop device's care."""
 LEAST = {"xfs": 300 << 20, "ext4": 1 << 20}
 """The smallest size, in bytes, by filesystem (mkfs.xfs(8), mke2fs(8))."""
 
@@ -83,7 +85,7 @@ def has_room_beside(image: Path) -> bool:
 def as_mount(image: Path) -> Mount:
     """What to mount to see the volume's files."""
     inside = (f"X-mount.subdir={DATA}",) if has_room_beside(image) else ()
-    return Mount(kind(image), str(image), ("loop", *inside))
+    return Mount(kind(image), str(image), ("loop", *_UNIQUE[kind(image)], *inside))
 
 
 @contextmanager
@@ -92,8 +94,38 @@ def opened(image: Path) -> Iterator[Path]:
 
     Reading in there leaves no trace.
     """
-    with loop.attached(image) as device, filesystems.unseen(Mount(kind(image), device, ("noatime",))) as folder:
-        yield folder
+    with loop.attached(image) as device:
+        with filesystems.unseen(Mount(kind(image), device, ("noatime", *_UNIQUE[kind(image)]))) as folder:
+            yield folder
+
+
+def clone(source: Path, image: Path, size: int, *, thin: bool) -> None:
+    """Make ``image`` at once, with ``size`` bytes and all that ``source`` has at one moment, in use or not.
+
+    Both are on a filesystem whose files can share blocks. Raises `NoSpace` if ``size`` cannot be reserved.
+    """
+    new = image.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    with opened(source) as root, source.open("rb") as old, new.open("wb") as file, freeze.frozen(root):
+        reflink.clone(old.fileno(), file.fileno())
+    if size > new.stat().st_size or _pending(source).exists():
+        _pending(image).touch()
+    # What the source has reserved and never written to is a hole here.
+    _allocate(new, max(size, new.stat().st_size), thin=thin)
+    _cloned(image).touch()
+    _sync(new)
+    new.rename(image)
+
+
+def is_cloned(image: Path) -> bool:
+    """Whether what is kept beside the files in ``image`` is the past of another volume."""
+    return _cloned(image).exists()
+
+
+def forget_clone(image: Path) -> None:
+    """The past of another volume is not there any more."""
+    _cloned(image).unlink(missing_ok=True)
 
 
 def is_scarce(root: Path) -> bool:
@@ -127,6 +159,10 @@ def fill(image: Path, mountpoint: Path | None) -> None:
     else:
         return
     _pending(image).unlink()
+
+
+def _cloned(image: Path) -> Path:
+    return image.with_suffix(".cloned")
 
 
 def _pending(image: Path) -> Path:

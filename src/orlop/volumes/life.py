@@ -69,6 +69,22 @@ class Life:
             self._undo(row)
             raise
 
+    def clone(self, plan: Row, make: Callable[[Row], None]) -> Row:
+        """What ``plan`` says, with the files that ``make`` gives the storage of what is recorded by then.
+
+        A kill undoes it: what could be cloned later is not what was asked for.
+        """
+        new = self.record(replace(plan, phase="filling"))
+        self._host.step("clone: recorded")
+        try:
+            self._folder.joinpath(new.key).mkdir(mode=0o700, exist_ok=True)
+            make(new)
+            self._host.step("clone: made")
+            return self._define(new, "create")
+        except BaseException:
+            self._undo(new)
+            raise
+
     def adopt(self, plan: Row) -> None:
         """Know of a volume that another host has made."""
         self._define(self.record(plan), "adopt")

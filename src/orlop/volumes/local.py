@@ -14,7 +14,7 @@ from pathlib import Path
 from orlop.errors import Invalid, Unavailable
 from orlop.kernel import btrfs, idmap
 from orlop.mount import Mount
-from orlop.volumes import folders, image, network, references, sources
+from orlop.volumes import folders, image, network, references, sharing, sources
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.options import capacity, flag, mode, number
 from orlop.volumes.ownership import Owner, mapped
@@ -83,7 +83,7 @@ class LocalDriver:
         SubvolumeSource(folder / "_data", list).drop()
         for name in ("_data", "_data.new"):
             folders.delete(folder / name)
-        for name in ("image", "image.new", "image.grow"):
+        for name in ("image", "image.new", "image.grow", "image.cloned", "image.shared"):
             (folder / name).unlink(missing_ok=True)
 
     def attach(self, volume: Volume) -> Sequence[Mount]:
@@ -97,6 +97,8 @@ class LocalDriver:
         if size is None:
             return [Mount.bind(folder / "_data")]
         image.fill(folder / "image", None)
+        if not flag(volume, "thin"):
+            sharing.attach(folder / "image")
         return [image.as_mount(folder / "image")]
 
     def detach(self, volume: Volume) -> None:
@@ -129,6 +131,33 @@ class LocalDriver:
                 return ShadowSource(folder / "image", users)
             return sources.frozen(mountpoint, users)
         return SubvolumeSource(folder / "_data", users) if btrfs.is_subvolume(folder / "_data") else None
+
+    def can_clone(self, source: Volume, new: Volume) -> bool:
+        """See `orlop.volumes.driver.Cloning`: folders on btrfs, and images where files can share blocks."""
+        _check(new)
+        forms = {"device", "mountpoint"}
+        if not forms.isdisjoint(source.options) or not forms.isdisjoint(new.options):
+            return False
+        folder, size = self._root / source.key, capacity(new)
+        if size is None or not (folder / "image").exists():
+            return size is None and (folder / "_data").is_dir() and btrfs.is_subvolume(folder / "_data")
+        fs, is_thin = image.choose(new.options.get("fs"), size), flag(source, "thin") and flag(new, "thin")
+        return sharing.is_possible(folder / "image", fs, size, is_thin=is_thin)
+
+    def clone(self, source: Volume, new: Volume, users: Users) -> str:
+        """See `orlop.volumes.driver.Cloning`."""
+        here, there, size = self._root / source.key, self._root / new.key, capacity(new)
+        if size is None:
+            how = SubvolumeSource(here / "_data", users).snapshot(there / "_data.new", read_only=False)
+            (there / "_data.new").rename(there / "_data")
+            return how
+        image.clone(here / "image", there / "image", size, thin=flag(new, "thin"))
+        if not (flag(source, "thin") and flag(new, "thin")):
+            for folder in (here, there):
+                sharing.remember(folder / "image")
+            # When the clone has blocks of its own, the original has too.
+            sharing.begin(there / "image", here / "image")
+        return "reflink"
 
     def usage(self, volume: Volume, mountpoint: Path | None) -> int:
         """See `orlop.volumes.driver.Measured`. What was mounted from elsewhere takes nothing here."""

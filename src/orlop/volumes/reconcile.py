@@ -118,7 +118,7 @@ def _unfinished(facts: Facts) -> Iterator[Action]:
         elif row.phase == "removing":
             yield Action("purge", row.key, "its removal was interrupted")
         elif row.phase == "filling":
-            yield Action("purge", row.key, "its migration was interrupted")
+            yield Action("purge", row.key, "its migration, or the clone that it is, was interrupted")
         elif row.phase == "trashed" and facts.now - (row.removed or 0) >= facts.trash_grace:
             yield Action("purge", row.key, "it was removed and the time to restore it is over")
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from orlop.snapshots.report import Progress
 from orlop.snapshots.restore import Restored
 from orlop.state import Row
+from orlop.volumes import cloning
 from orlop.volumes.host import FROM, noted
 from orlop.volumes.service import DRIVER_OPTION
-from orlop.volumes.timeline import Hooks, Snapshot, Timeline
+from orlop.volumes.timeline import Hooks, NoHooks, Snapshot, Timeline
 from orlop.volumes.uses import holder
 
 
@@ -38,12 +39,21 @@ def clone(
 ) -> Row:
     """Make a volume ``new`` with the files that ``name`` has now; without ``driver`` of the same kind.
 
-    Raises `Conflict` if there is a volume ``new``.
+    At once where the two can share what they store, by a copy where nobody has to wait for that, else by way of a
+    snapshot. Raises `Conflict` if there is a volume ``new``.
     """
-    row = timeline.service.get(name)
+    service = timeline.service
+    row = service.get(name)
     kind = {DRIVER_OPTION: driver} if driver else {**row.options, DRIVER_OPTION: row.driver}
-    made, _ = timeline.take(name, notes=[f"clone {new}"], hooks=hooks)
-    return timeline.service.create(new, {**kind, **options, FROM: f"{name}@{made.id}"}, row.labels, exist_ok=False)
+    wished = {option: value for option, value in (kind | dict(options)).items() if option != FROM}
+    plan, hooks = service.plan(new, wished, row.labels), hooks or NoHooks()
+    found = cloning.at_once(service, name, plan, hooks) or cloning.by_copy(timeline, name, plan, hooks)
+    if found is not None:
+        return found
+    snapshot, _ = timeline.take(name, notes=[f"clone {new}"], hooks=hooks)
+    found = service.create(new, {**wished, FROM: f"{name}@{snapshot.id}"}, row.labels, exist_ok=False)
+    cloning.note(service, found, name, f"snapshot {snapshot.short}")
+    return found
 
 
 def revive(

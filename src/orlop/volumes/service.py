@@ -122,21 +122,31 @@ class VolumeService:
         recorded by name. Raises `Conflict` if it exists with other options, `Invalid`, or what the driver raises; then
         nothing has changed.
         """
+        plan = self.plan(name, options, labels)
+        with self._locks.hold(name):
+            existing = self.state.live(name)
+            if exist_ok and existing is not None and existing.phase == "ready":
+                self._refuse_difference(existing, plan.driver, plan.options)
+                return existing
+            self.make_way(name)
+            return self.life.finish(self.life.record(plan))
+
+    def plan(self, name: str, options: Mapping[str, str], labels: Mapping[str, str] | None = None) -> Row:
+        """What `create` would make; raises `Invalid` for names and options that make no sense."""
         volume_name(name)
         driver, options = _choose_driver(options, self.default_driver)
         refuse_unknown(options, [*self.driver(driver).options(), FROM], driver)
-        with self._locks.hold(name):
-            existing = self.state.live(name)
-            if existing is not None and existing.phase == "ready":
-                if not exist_ok:
-                    raise Conflict(f"a volume {name!r} exists already; choose another name")
-                self._refuse_difference(existing, driver, options)
-                return existing
-            if existing is not None:  # half made by somebody who was never told that it exists
-                self.life.discard(existing)
-            self.life.clear(name)
-            created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            return self.life.finish(self.life.record(Row("", name, driver, options, labels or {}, created)))
+        created = datetime.fromtimestamp(self.host.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return Row("", name, driver, options, labels or {}, created)
+
+    def make_way(self, name: str) -> None:
+        """Clear away what was interrupted about ``name``, whose lock is held; `Conflict` if there is that volume."""
+        existing = self.state.live(name)
+        if existing is not None and existing.phase == "ready":
+            raise Conflict(f"a volume {name!r} exists already; choose another name")
+        if existing is not None:  # half made by somebody who was never told that it exists
+            self.life.discard(existing)
+        self.life.clear(name)
 
     def update(self, name: str, options: Mapping[str, str], labels: Mapping[str, str] | None = None) -> Row:
         """Change options (``size``: grow) and labels of a volume, in use or not."""
@@ -176,10 +186,8 @@ class VolumeService:
     def restore(self, name: str, new_name: str | None = None) -> Row:
         """Bring back the volume ``name`` that was removed last, under ``new_name`` if that is given."""
         new_name = volume_name(new_name or name)
-        # Both names, always in the same order: the old one keeps the storage from being purged meanwhile.
-        with ExitStack() as locks:
-            for each in sorted({name, new_name}):
-                locks.enter_context(self._locks.hold(each))
+        # Both names: the old one keeps the storage from being purged meanwhile.
+        with self.lock_both(name, new_name):
             row = replace(self._trashed(name), name=new_name, phase="ready", removed=None)
             if self.state.live(new_name):
                 raise Conflict(f"a volume {new_name!r} exists; restore under another name")
@@ -209,6 +217,14 @@ class VolumeService:
     def lock(self, name: str, patience: float | None = None) -> AbstractContextManager[None]:
         """Nobody else works on the volume ``name`` meanwhile, whatever there is of it; raises `Busy`."""
         return self._locks.hold(name, patience)
+
+    @contextmanager
+    def lock_both(self, name: str, other: str) -> Iterator[None]:
+        """Nobody else works on either volume meanwhile; whoever needs two locks them in this order."""
+        with ExitStack() as locks:
+            for each in sorted({name, other}):
+                locks.enter_context(self._locks.hold(each))
+            yield
 
     def alone(self, name: str) -> AbstractContextManager[Row]:
         """The volume ``name``, on which nobody else works meanwhile; raises `NotFound`."""

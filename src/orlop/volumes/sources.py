@@ -44,6 +44,9 @@ class Still:
 class Source(Protocol):
     """The files of one volume, for the one who saves them."""
 
+    makes_copy: bool
+    """Whether `still` shows a copy, for which nobody has to wait; but for one that a full volume has no room for."""
+
     def ahead(self) -> Path | None:
         """Where to read as much as possible before `still`, because that keeps others waiting; None if it does not."""
 
@@ -63,6 +66,8 @@ class Source(Protocol):
 class ShadowSource:
     """An XFS of ours, with its shadow."""
 
+    makes_copy = True
+
     def __init__(self, file: Path, users: Users, since: int = 0):
         """``file`` has the filesystem, mounted or not; `changed_since` is about ``since`` (nanoseconds)."""
         self._file, self._users, self._since, self._shadow = file, users, since, Shadow(Path("/"))
@@ -77,6 +82,9 @@ class ShadowSource:
         """See `Source`."""
         with _alone(self._file), image.opened(self._file) as root, ExitStack() as stack:
             self._shadow = Shadow(root, self._since)
+            if image.is_cloned(self._file):
+                self._shadow.drop()
+                image.forget_clone(self._file)
             try:
                 at_once = self._shadow.take(self._users())
             except OSError as error:
@@ -86,6 +94,9 @@ class ShadowSource:
             else:
                 still = Still(self._shadow.folder, "shadow" if at_once else "live", is_copy=True)
             yield still
+            # What a shadow keeps of old files takes the volume's room.
+            if image.is_scarce(root):
+                self._shadow.drop()
 
     @contextmanager
     def _without(self, root: Path) -> Iterator[Still]:
@@ -123,16 +134,15 @@ class ShadowSource:
         return self._shadow.before(inode)
 
     def settle(self) -> None:
-        """See `Source`. Where room is scarce the shadow goes: what it keeps of old files takes the volume's room."""
+        """See `Source`."""
         with _alone(self._file), image.opened(self._file) as root:
-            shadow = Shadow(root)
-            shadow.settle()
-            if image.is_scarce(root):
-                shadow.drop()
+            Shadow(root).settle()
 
 
 class SubvolumeSource:
     """A subvolume of btrfs; its last two snapshots are kept beside it."""
+
+    makes_copy = True
 
     def __init__(self, folder: Path, users: Users):
         """``folder`` is the subvolume."""
@@ -147,6 +157,10 @@ class SubvolumeSource:
     def still(self) -> Iterator[Still]:
         """See `Source`."""
         btrfs.delete(self._now)
+        yield Still(self._now, self.snapshot(self._now), is_copy=True)
+
+    def snapshot(self, place: Path, *, read_only: bool = True) -> str:
+        """Make ``place`` a subvolume with the files of one moment; how that was brought about."""
         freeze.sync(self._folder)
         # Of what is not synced btrfs may take a later write and not an earlier one: nobody may write meanwhile.
         with ExitStack() as stack:
@@ -155,8 +169,8 @@ class SubvolumeSource:
                 how = "subvolume"
             except Unavailable:
                 how = "cut"
-            btrfs.snapshot(self._folder, self._now)
-        yield Still(self._now, how, is_copy=True)
+            btrfs.snapshot(self._folder, place, read_only=read_only)
+        return how
 
     def before(self, path: str, inode: int) -> Path | None:
         """See `Source`."""
@@ -178,6 +192,8 @@ class SubvolumeSource:
 
 class PlainSource:
     """Files of whatever kind, where they are mounted; ``hold`` makes them stand still, if anything does."""
+
+    makes_copy = False
 
     def __init__(self, folder: Path, users: Users, hold: Callable[[], AbstractContextManager[None]], how: str):
         """``how`` is what to say of files that ``hold`` has made stand still."""

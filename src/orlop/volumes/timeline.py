@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
 from orlop.errors import Invalid, NotFound
-from orlop.kernel.namespaces import companions
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.report import Progress, refuse
 from orlop.snapshots.repository import Repository
@@ -154,7 +153,7 @@ class Timeline:
         """Make a snapshot of ``row``, which is mounted and which nobody else takes one of."""
         parent = self._parent(row)
         ahead = self._ahead(row, source, parent, progress)
-        with _still(source, hooks or NoHooks()) as still:
+        with still_files(source, hooks or NoHooks()) as still:
             tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
             about, comparing = About(row.name, self._when(), tags=tags), by_blocks(source)
             saved = save(
@@ -187,11 +186,7 @@ class Timeline:
 
     def source(self, row: Row, folder: Path, *, paused: bool = False) -> Source:
         """How to read the files of ``row``, which is mounted at ``folder``."""
-        attachments = self.service.attachments
-
-        def users() -> Sequence[int]:
-            return companions(attachments.uses.seen(attachments.path(row)))
-
+        users = partial(self.service.attachments.processes, row)
         driver = self.service.driver(row.driver)
         found = driver.source(volume(row), folder, users) if isinstance(driver, Stillable) else None
         return found or sources.plain(folder, users, paused=paused)
@@ -228,7 +223,7 @@ class Timeline:
 
 
 @contextmanager
-def _still(source: Source, hooks: Hooks) -> Iterator[Still]:
+def still_files(source: Source, hooks: Hooks) -> Iterator[Still]:
     """The files of one moment. Whoever waits is told as soon as he need not, whatever happens."""
     waiting = True
     try:
