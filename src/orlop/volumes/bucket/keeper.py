@@ -14,13 +14,15 @@ from orlop.kernel import freeze, loop
 from orlop.snapshots.prune import prune
 from orlop.volumes import image
 from orlop.volumes.bucket.lease import Fenced, acquire, release, renew
-from orlop.volumes.bucket.sessions import Session
+from orlop.volumes.bucket.sessions import Phase, Session
 from orlop.volumes.bucket.settings import sync, ttl
 from orlop.volumes.bucket.use import Use
 from orlop.volumes.driver import Volume
 
 _LOOK = 0.25
 """Seconds between looks at the sessions: how late a writer may be stopped at most, of the margin of 3."""
+_SOON = 0.05
+"""Seconds between looks at a volume that is about to be used: somebody waits for its files."""
 _IDLE = 5.0
 """Seconds without a volume in use after which it ends."""
 _TIDY = 3600.0
@@ -63,7 +65,7 @@ class Keeper:
                 self._lose(session, "the store did not answer, and the lease could not be renewed in time")
             elif session.token not in self._tended:
                 self._tended.add(session.token)
-                for work in (self._renew, self._ship):
+                for work in (self._renew, self._ship, self._hydrate):
                     threading.Thread(target=work, args=(session,), daemon=True, name=session.name).start()
         return bool(found)
 
@@ -103,7 +105,7 @@ class Keeper:
         seconds, written, due = sync(Volume(session.name, "bucket", session.options)), -1, 0.0
         while (now := self._current(session)) is not None:
             due = due or self._clock.now() + seconds
-            if now.phase != "using" or self._clock.now() < due:
+            if now.phase != "using" or self._clock.now() < due or self._is_lazy(now):
                 self._clock.sleep(min(_LOOK * 2, seconds))
                 continue
             try:
@@ -116,6 +118,39 @@ class Keeper:
             except (OrlopError, OSError) as error:
                 _log.warning("volume %r is not shipped: %s", session.name, error)
                 due = self._clock.now() + min(seconds, 10)
+
+    def _hydrate(self, session: Session) -> None:
+        """Fetch the files of a volume that is used before they are here."""
+        while (now := self._current(session)) is not None and now.phase != "broken":
+            if now.phase == "fetching":
+                self._clock.sleep(_SOON)
+            elif not self._is_lazy(now):
+                return
+            else:
+                try:
+                    self._fetch(now)
+                except (OrlopError, OSError) as error:
+                    _log.warning("volume %r is not fetched: %s", session.name, error)
+                    self._clock.sleep(_AGAIN)
+
+    def _fetch(self, session: Session) -> None:
+        from orlop.volumes.bucket import lazy
+
+        place, copy, before = self._sessions.place(session.key), self._use.copy(session.key), session.fetched
+
+        def meanwhile(fetched: int) -> bool:
+            self._sessions.change(session, fetched=before + fetched)
+            return self._current(session) is None
+
+        try:
+            if lazy.hydrate(self._use.backend(session.options).repository, copy, place, meanwhile):
+                _log.info("volume %r is all here", session.name)
+        except lazy.Unheld as error:
+            self._stop(session, "broken", str(error))
+
+    def _is_lazy(self, session: Session) -> bool:
+        base = self._use.copy(session.key).base
+        return base is not None and base.lazy > 0
 
     def _ttl(self, session: Session) -> float:
         return ttl(self._use.backend(session.options).catalog.get(session.name).as_volume())
@@ -136,7 +171,10 @@ class Keeper:
 
     def _lose(self, session: Session, reason: str) -> None:
         """Another host may write from now on: nobody here does."""
-        if self._sessions.change(session, phase="lost", reason=reason) is None:
+        self._stop(session, "lost", reason)
+
+    def _stop(self, session: Session, phase: Phase, reason: str) -> None:
+        if self._sessions.change(session, phase=phase, reason=reason) is None:
             return
         _log.error("volume %r is stopped here: %s", session.name, reason)
         if self._use.is_mounted(session.key):

@@ -14,17 +14,18 @@ from typing import Literal
 
 from orlop.kernel.locks import Locks
 
-Phase = Literal["fetching", "using", "leaving", "lost"]
+Phase = Literal["fetching", "using", "leaving", "broken", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """This host's use of a volume.
 
-    ``phase``: its files are fetched; it is used, and shipped every now and then; the last shipment is under way; or
-    another host may have it by now, for ``reason``. ``token`` tells this use from all others; ``epoch`` is what the
-    lease was given, 0 before. ``lost_at`` is when the lease ends unless it is renewed (seconds of CLOCK_BOOTTIME),
-    ``shipped`` when the files were shipped last (seconds since 1970).
+    ``phase``: its files are fetched; it is used, and shipped every now and then; the last shipment is under way; its
+    files must not be read until it is attached anew; or another host may have it by now, the latter two for
+    ``reason``. ``token`` tells this use from all others; ``epoch`` is what the lease was given, 0 before. ``lost_at``
+    is when the lease ends unless it is renewed (seconds of CLOCK_BOOTTIME), ``shipped`` when the files were shipped
+    last (seconds since 1970). ``fetched`` bytes are here, of a copy that is lazy.
     """
 
     key: str
@@ -35,7 +36,16 @@ class Session:
     phase: Phase = "fetching"
     lost_at: float = 0.0
     shipped: float = 0.0
+    fetched: int = 0
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where processes meet about the missing files of a volume: who holds them back, and who waits for them."""
+
+    hold: Path
+    wait: Path
 
 
 class Sessions:
@@ -101,6 +111,10 @@ class Sessions:
     def _locked(self, key: str, what: str, patience: float = math.inf) -> AbstractContextManager[None]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._locks.hold(f"{key}~{what}", patience)
+
+    def place(self, key: str) -> Place:
+        """Where processes meet about files that are missing."""
+        return Place(self._path(key, "hold"), self._path(key, "wait"))
 
     def _path(self, key: str, kind: str) -> Path:
         # A volume may be called a.lock.

@@ -1,0 +1,68 @@
+"""Who waits for files, by the kernel's numbers: written down in memory, so that another process can answer them.
+
+An event that a process has read is told to no other. Of one that was read and not written down nobody knows; whoever
+waits for it goes on when everything has been fetched, and the group is closed.
+"""
+
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Somebody waits for the file ``handle`` with the event ``number``; see `orlop.kernel.precontent.Event`."""
+
+    number: int
+    handle: bytes
+    is_access: bool
+    offset: int
+    count: int
+
+
+class Waiting:
+    """Those who wait, in the file ``path``, which is in memory."""
+
+    def __init__(self, path: Path):
+        """Who is written down there already was left by a process that is dead: see `left`."""
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Wait] = {}
+        for line in os.pread(self._file, os.fstat(self._file).st_size, 0).decode().splitlines():
+            self._read(line.split())
+
+    def left(self) -> Sequence[Wait]:
+        """Those that are waiting."""
+        return list(self._waiting.values())
+
+    def add(self, waits: Iterable[Wait]) -> None:
+        """They wait from now on."""
+        with self._lock:
+            new = {wait.number: wait for wait in waits}
+            self._waiting |= new
+            lines = (f"{w.number} {w.handle.hex()} {w.is_access:d} {w.offset} {w.count}\n" for w in new.values())
+            os.write(self._file, "".join(lines).encode())
+
+    def answered(self, number: int) -> None:
+        """They wait no more."""
+        with self._lock:
+            self._waiting.pop(number, None)
+            if self._waiting:
+                os.write(self._file, f"{number}\n".encode())
+            else:
+                os.ftruncate(self._file, 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+    def _read(self, words: list[str]) -> None:
+        if len(words) == 1:
+            self._waiting.pop(int(words[0]), None)
+        elif len(words) == 5:
+            number, handle, is_access, offset, count = words
+            self._waiting[int(number)] = Wait(
+                int(number), bytes.fromhex(handle), is_access == "1", int(offset), int(count)
+            )
