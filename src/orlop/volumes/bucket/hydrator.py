@@ -27,6 +27,8 @@ from orlop.volumes.bucket.journal import Journal
 from orlop.volumes.bucket.lazyfile import LazyFile
 from orlop.volumes.bucket.waiting import Wait, Waiting
 
+PATIENCE = 20.0
+"""Seconds for which somebody waits for a store that does not answer."""
 _ANSWERING, _FETCHING = 8, 3
 """Threads. A reader who waits comes before what nobody asks for, so more of them answer."""
 _BATCH, _BATCH_BYTES, _RUN = 128, 4 << 20, 4
@@ -57,8 +59,6 @@ class Hydrator:
         self._stopped, self._deaf = threading.Event(), threading.Event()
         self._room = threading.Semaphore(_AHEAD)
         self._troubles: list[OrlopError | OSError] = []
-        self.patience = 20.0
-        """Seconds for which somebody waits for a store that does not answer."""
         self.fetched = 0
         """Bytes, by this hydrator."""
 
@@ -117,7 +117,7 @@ class Hydrator:
         os.close(wait.number)
 
     def _persist(self, work: Callable[[], None]) -> None:
-        for _ in range(int(self.patience / _AGAIN)):
+        for _ in range(int(PATIENCE / _AGAIN)):
             try:
                 return work()
             except Corrupt as error:
