@@ -13,7 +13,8 @@ from tests.volumes.bucket.test_driver import Host
 from tests.volumes.bucket.test_keeper import eventually
 
 from orlop.errors import Busy
-from orlop.kernel import precontent
+from orlop.kernel import freeze, precontent
+from orlop.kernel.processes import Child
 from orlop.snapshots import placeholders
 from orlop.volumes import image
 from orlop.volumes.bucket import lease
@@ -26,22 +27,28 @@ pytestmark = [
 ]
 DATA = Volume("data", "bucket", {"size": "600m", "lease": "4", "lazy": "true"}, created="2026-01-01T00:00:00Z")
 SOURCE = Volume("data", "bucket", {"size": "600m", "lease": "4", "lazy": "false"}, created="2026-01-01T00:00:00Z")
-# Another host's keeper: a process of its own, which can be killed. It fetches nothing before the file "go" is there,
-# and what nobody waits for not before "all" is.
+# What orlop starts for a host: the first keeps, the other fetches. That one fetches nothing before the file "go" is
+# there, and what nobody waits for not before "all" is.
 KEEPER = """
-import logging, os, sys, time
+import logging, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from tests.volumes.bucket.test_driver import Host
-from tests.volumes.bucket.test_lazy import DATA
-from orlop.errors import Unavailable
-from orlop.snapshots.placeholders import Contents
-from orlop.volumes.bucket import hydrator, lease
+from tests.volumes.bucket.test_lazy import host
 from orlop.volumes.bucket.keeper import Keeper
 logging.basicConfig(level=logging.INFO)
-folder, name = Path(sys.argv[1]), sys.argv[2]
-host = Host(folder, folder / "bucket", name, volume=DATA)
-host.use.clock = lease.Clock()
+Keeper(host(Path(sys.argv[1]), sys.argv[2]).use).run()
+"""
+HYDRATOR = """
+import logging, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from tests.volumes.bucket.test_lazy import host
+from orlop.errors import Unavailable
+from orlop.snapshots.placeholders import Contents
+from orlop.volumes.bucket import hydrator
+from orlop.volumes.bucket.fetching import fetch_missing
+logging.basicConfig(level=logging.INFO)
+folder = Path(sys.argv[1])
 hydrator.PATIENCE = 2.0
 fetch, left = Contents.fetch, hydrator.Hydrator._left
 
@@ -62,22 +69,35 @@ def later(self):
     yield from left(self)
 
 Contents.fetch, hydrator.Hydrator._left = slowly, later
-Keeper(host.use).run()
+fetch_missing(host(folder, sys.argv[2]).use, "data")
 """
+
+
+def start(script: str, folder: Path, name: str) -> "subprocess.Popen[bytes]":
+    argv = [sys.executable, "-c", script, str(folder), name, str(Path(__file__).parents[3])]
+    with (folder / "log").open("ab") as log:
+        return Child(argv, stdout=log, stderr=log)
+
+
+def host(folder: Path, name: str, volume: Volume = DATA) -> Host:
+    host = Host(folder, folder / "bucket", name, volume=volume)
+    host.use.clock, host.use.hydrate = lease.Clock(), lambda key: start(HYDRATOR, folder, name)
+    return host
+
+
+KEEPING, HYDRATING, HOLDING = "Keeper(host(", "fetch_missing(host(", "orlop.volumes.bucket.holding"
 
 
 class Lab:
     """A volume that one host has made; another attaches it, with a keeper that waits to be told."""
 
     def __init__(self, folder: Path):
-        self.folder, self.keepers, self.hosts = folder, [], []
+        self.folder, self.hosts = folder, []
         (folder / "bucket").mkdir()
 
-    def host(self, name: str, volume: Volume = DATA, step=str) -> Host:
-        host = Host(self.folder, self.folder / "bucket", name, volume=volume, step=step)
-        host.use.clock = lease.Clock()
-        self.hosts.append(host)
-        return host
+    def host(self, name: str, volume: Volume = DATA) -> Host:
+        self.hosts.append(host(self.folder, name, volume))
+        return self.hosts[-1]
 
     def made(self, fill) -> None:
         host = self.host("source", SOURCE)
@@ -93,31 +113,28 @@ class Lab:
         self.keep(name)
         return self.lazy.mount()
 
-    def keep(self, name: str = "lazy") -> "subprocess.Popen[bytes]":
-        argv = [sys.executable, "-c", KEEPER, str(self.folder), name, str(Path(__file__).parents[3])]
-        with (self.folder / "keeper.log").open("ab") as log:
-            keeper = subprocess.Popen(argv, stdout=log, stderr=log)
-        self.keepers.append(keeper)
-        return keeper
+    def keep(self, name: str = "lazy") -> None:
+        start(KEEPER, self.folder, name)
 
-    def kill_keeper(self) -> None:
-        self.keepers[-1].kill()
-        self.keepers[-1].wait()
-
-    def holders(self) -> list[int]:
-        """The processes that hold readers back, for the volumes of this lab."""
+    def processes(self, what: str) -> list[int]:
+        """The processes of this lab that run ``what``."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 ours = os.fsencode(f"LAB={self.folder}\0") in (process / "environ").read_bytes()
-                if ours and b"orlop.volumes.bucket.holding" in (process / "cmdline").read_bytes():
+                if ours and what.encode() in (process / "cmdline").read_bytes():
                     found.append(int(process.name))
         return sorted(found)
 
-    def kill_holders(self) -> None:
-        for pid in self.holders():
+    def holders(self) -> list[int]:
+        return self.processes(HOLDING)
+
+    def kill(self, *what: str) -> None:
+        """Kill all processes that run any of this, and wait for their end."""
+        for pid in [pid for each in what for pid in self.processes(each)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not any(self.processes(each) for each in what))
 
     def fetch_all(self) -> None:
         (self.folder / "all").touch()
@@ -128,13 +145,9 @@ class Lab:
         eventually(lambda: self.lazy.use.copy("data").base.complete)
 
     def close(self) -> None:
-        self.kill_holders()
-        for host in self.hosts:
-            for session in host.use.sessions.all():
-                host.use.sessions.end(session)
-        for keeper in self.keepers:
-            keeper.kill()
-            keeper.wait()
+        self.kill(KEEPING)
+        self.kill(HYDRATING)
+        self.kill(HOLDING)
         for host in self.hosts:
             host.mounter.unmount(host.mounts / "data")
 
@@ -252,17 +265,17 @@ def test_a_reader_that_waits_can_be_killed(lab):
     assert run("cat", folder / "small") == SMALL
 
 
-def test_readers_wait_for_another_keeper_if_theirs_is_killed(lab):
+def test_readers_wait_for_another_process_if_the_one_that_fetches_is_killed(lab):
     lab.made(few)
     folder = lab.attach(go=False)
     waiting = [subprocess.Popen(["cat", folder / name], stdout=subprocess.PIPE) for name in ("small", "large") * 2]
     time.sleep(1)
 
-    lab.kill_keeper()
+    lab.kill(HYDRATING)
     time.sleep(0.5)
     assert [reader.poll() for reader in waiting] == [None] * 4
+    lab.kill(HYDRATING)
     lab.fetch_all()
-    lab.keep()
 
     assert [reader.communicate(timeout=30)[0] for reader in waiting] == [SMALL, LARGE] * 2
 
@@ -277,23 +290,24 @@ def test_holders_that_are_killed_are_replaced(lab):
     eventually(lambda: len(lab.holders()) == 2)
     os.kill(second, signal.SIGKILL)
     eventually(lambda: len(lab.holders()) == 2)
-    lab.kill_holders()
+    for holder in lab.holders():
+        os.kill(holder, signal.SIGKILL)
     eventually(lambda: len(lab.holders()) == 2)
-    lab.kill_keeper()
-    lab.keep()
+    lab.kill(HYDRATING)
 
     assert run("cat", folder / "small") == SMALL
     assert run("cat", folder / "large") == LARGE
 
 
-def test_nobody_reads_zeros_if_a_holder_and_the_keeper_are_killed_at_once(lab):
+def test_nobody_reads_zeros_if_all_but_one_holder_are_killed_at_once(lab):
     lab.made(few)
     folder = lab.attach(go=False)
     reader = subprocess.Popen(["cat", folder / "large"], stdout=subprocess.PIPE)
     eventually(lambda: len(lab.holders()) == 2)
 
-    lab.kill_keeper()
-    os.kill(lab.holders()[0], signal.SIGKILL)
+    holder = lab.holders()[0]
+    for pid in [holder, *lab.processes(HYDRATING), *lab.processes(KEEPING)]:
+        os.kill(pid, signal.SIGKILL)
     lab.fetch_all()
     lab.keep()
 
@@ -308,10 +322,7 @@ def test_a_volume_that_nobody_holds_any_more_is_stopped_and_goes_on_when_it_is_a
     run("sh", "-c", f"echo written >{folder}/new && sync")
     eventually(lambda: len(lab.holders()) == 2)
 
-    lab.kill_keeper()
-    lab.kill_holders()
-    eventually(lambda: lab.holders() == [])
-    lab.keep()
+    lab.kill(HYDRATING, HOLDING)
 
     eventually(lambda: lab.lazy.session().phase == "broken")
     assert subprocess.run(["cat", folder / "small"], capture_output=True).returncode != 0
@@ -450,13 +461,11 @@ def packs(lab: Lab) -> int:
 
 def cut_power(lab: Lab) -> None:
     """What was not synced is lost, and everything in memory; all processes are."""
-    lab.kill_keeper()
-    from orlop.kernel import freeze
-
+    lab.kill(KEEPING)
+    lab.kill(HYDRATING)
     with image.opened(lab.lazy.use.copy("data").image) as root:
         freeze.shut_down(root)
-    lab.kill_holders()
-    eventually(lambda: lab.holders() == [])
+    lab.kill(HOLDING)
     lab.lazy.mounter.unmount(lab.lazy.mounts / "data")
     for path in (lab.lazy.root / "run").glob("*"):
         path.unlink()

@@ -6,7 +6,6 @@ time. It can be killed at any moment: those who wait go on waiting, and another 
 """
 
 import errno
-import fcntl
 import logging
 import os
 import stat
@@ -88,8 +87,7 @@ class Hydrator:
 
     def _read(self) -> None:
         for wait in self._waiting.left():
-            if _reserve(wait.number):
-                self._answering.submit(self._answer, wait, 0)
+            self._answering.submit(self._answer, wait, 0)
         while not self._deaf.is_set():
             others = []
             for event in self._group.events(_LOOK):
@@ -105,7 +103,10 @@ class Hydrator:
                     self._answering.submit(self._answer, wait, thread)
 
     def _answer(self, wait: Wait, thread: int) -> None:
-        """Let somebody go on when what he waits for is there, or refuse him after a while; he may try again."""
+        """Let somebody go on when what he waits for is there, or refuse him after a while; he may try again.
+
+        ``thread`` is 0 for one whose file another process had open.
+        """
         try:
             self._persist(lambda: self._serve(wait, thread))
         except (OrlopError, OSError) as error:
@@ -114,7 +115,8 @@ class Hydrator:
         else:
             self._group.allow(wait.number)
         self._waiting.answered(wait.number)
-        os.close(wait.number)
+        if thread:
+            os.close(wait.number)
 
     def _persist(self, work: Callable[[], None]) -> None:
         for _ in range(int(PATIENCE / _AGAIN)):
@@ -292,15 +294,3 @@ def lazy_files(root: int) -> Iterator[tuple[str, placeholders.Placeholder]]:
 
 def _wait(event: Event) -> Wait:
     return Wait(event.fd, handles.of(event.fd), event.is_access, event.offset, event.count)
-
-
-def _reserve(number: int) -> bool:
-    """Let no new event get the number of one that still waits; False if something else has it already."""
-    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        got = fcntl.fcntl(nothing, fcntl.F_DUPFD_CLOEXEC, number)
-        if got != number:
-            os.close(got)
-        return got == number
-    finally:
-        os.close(nothing)

@@ -14,15 +14,13 @@ from orlop.kernel import freeze, loop
 from orlop.snapshots.prune import prune
 from orlop.volumes import image
 from orlop.volumes.bucket.lease import Fenced, acquire, release, renew
-from orlop.volumes.bucket.sessions import Phase, Session
+from orlop.volumes.bucket.sessions import Session
 from orlop.volumes.bucket.settings import sync, ttl
 from orlop.volumes.bucket.use import Use
 from orlop.volumes.driver import Volume
 
 _LOOK = 0.25
 """Seconds between looks at the sessions: how late a writer may be stopped at most, of the margin of 3."""
-_SOON = 0.05
-"""Seconds between looks at a volume that is about to be used: somebody waits for its files."""
 _IDLE = 5.0
 """Seconds without a volume in use after which it ends."""
 _TIDY = 3600.0
@@ -120,33 +118,12 @@ class Keeper:
                 due = self._clock.now() + min(seconds, 10)
 
     def _hydrate(self, session: Session) -> None:
-        """Fetch the files of a volume that is used before they are here."""
-        while (now := self._current(session)) is not None and now.phase != "broken":
-            if now.phase == "fetching":
-                self._clock.sleep(_SOON)
-            elif not self._is_lazy(now):
-                return
-            else:
-                try:
-                    self._fetch(now)
-                except (OrlopError, OSError) as error:
-                    _log.warning("volume %r is not fetched: %s", session.name, error)
-                    self._clock.sleep(_AGAIN)
-
-    def _fetch(self, session: Session) -> None:
-        from orlop.volumes.bucket import lazy
-
-        place, copy, before = self._sessions.place(session.key), self._use.copy(session.key), session.fetched
-
-        def meanwhile(fetched: int) -> bool:
-            self._sessions.change(session, fetched=before + fetched)
-            return self._current(session) is None
-
-        try:
-            if lazy.hydrate(self._use.backend(session.options).repository, copy, place, meanwhile):
-                _log.info("volume %r is all here", session.name)
-        except lazy.Unheld as error:
-            self._stop(session, "broken", str(error))
+        """See to it that a process fetches the files of a volume that is used before they are here."""
+        while (now := self._current(session)) is not None and (now.phase == "fetching" or self._is_lazy(now)):
+            if now.phase in ("using", "leaving") and not self._sessions.is_hydrated(now.key):
+                self._use.hydrate(now.key)
+                self._clock.sleep(_AGAIN)
+            self._clock.sleep(_LOOK)
 
     def _is_lazy(self, session: Session) -> bool:
         base = self._use.copy(session.key).base
@@ -171,12 +148,4 @@ class Keeper:
 
     def _lose(self, session: Session, reason: str) -> None:
         """Another host may write from now on: nobody here does."""
-        self._stop(session, "lost", reason)
-
-    def _stop(self, session: Session, phase: Phase, reason: str) -> None:
-        if self._sessions.change(session, phase=phase, reason=reason) is None:
-            return
-        _log.error("volume %r is stopped here: %s", session.name, reason)
-        if self._use.is_mounted(session.key):
-            with image.opened(self._use.copy(session.key).image) as root:
-                freeze.shut_down(root)
+        self._use.stop(session, "lost", reason)

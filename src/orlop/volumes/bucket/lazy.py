@@ -85,7 +85,9 @@ def resume(copy: Copy, place: Place) -> int:
     return max(base.lazy - left, 0)
 
 
-def hydrate(repository: Repository, copy: Copy, place: Place, meanwhile: Callable[[int], bool]) -> bool:
+def hydrate(
+    repository: Repository, copy: Copy, place: Place, waiting: Waiting, meanwhile: Callable[[int], bool]
+) -> bool:
     """Fetch what is missing, until it is all here or ``meanwhile`` says that it is over; whether it is all here.
 
     ``meanwhile`` is told how many bytes there were since this began. Raises `Unheld`.
@@ -94,9 +96,9 @@ def hydrate(repository: Repository, copy: Copy, place: Place, meanwhile: Callabl
     if held is None or base is None:
         raise Unheld("the processes that held back readers of files that are not here yet are dead; attach it again")
     group, root = Group(held[0]), held[1]
-    journal, waiting = Journal(copy.journal), Waiting(place.wait)
+    journal = Journal(copy.journal)
     with ExitStack() as stack:
-        for close in (group.close, lambda: os.close(root), journal.close, waiting.close):
+        for close in (group.close, lambda: os.close(root), journal.close):
             stack.callback(close)
         hydrator = Hydrator(group, root, Contents(repository), journal, waiting, base.restored)
 
@@ -115,13 +117,13 @@ def hydrate(repository: Repository, copy: Copy, place: Place, meanwhile: Callabl
 def forget(place: Place) -> None:
     """Nobody waits any more, or everybody gets an error by now."""
     holding.end(place.hold)
-    place.wait.unlink(missing_ok=True)
+    for path in (place.wait, place.numbers):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _marking(copy: Copy, place: Place) -> Iterator[tuple[Group, Path]]:
     """A group for the copy, which is mounted nowhere, held from here on unless something goes wrong."""
-    forget(place)
     with image.opened(copy.image) as root:
         group = Group()
         try:

@@ -46,6 +46,7 @@ class Place:
 
     hold: Path
     wait: Path
+    numbers: Path
 
 
 class Sessions:
@@ -108,13 +109,21 @@ class Sessions:
         """Whether there is a keeper."""
         return self._locks.is_held("~keeper")
 
+    def hydrating(self, key: str) -> AbstractContextManager[None]:
+        """What the one process does that fetches the missing files of ``key``; raises `Busy` if there is another."""
+        return self._locked(key, "hydrating", patience=0)
+
+    def is_hydrated(self, key: str) -> bool:
+        """Whether there is such a process."""
+        return self._locks.is_held(f"{key}~hydrating")
+
     def _locked(self, key: str, what: str, patience: float = math.inf) -> AbstractContextManager[None]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._locks.hold(f"{key}~{what}", patience)
 
     def place(self, key: str) -> Place:
         """Where processes meet about files that are missing."""
-        return Place(self._path(key, "hold"), self._path(key, "wait"))
+        return Place(*(self._path(key, kind) for kind in ("hold", "wait", "numbers")))
 
     def _path(self, key: str, kind: str) -> Path:
         # A volume may be called a.lock.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orlop.errors import Busy, InUse, OrlopError, Unavailable
-from orlop.kernel import processes
+from orlop.kernel import freeze, processes
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.namespaces import companions
 from orlop.volumes import image, references
@@ -20,7 +20,7 @@ from orlop.volumes.bucket.backend import Backend
 from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.copy import Base, Copy
 from orlop.volumes.bucket.lease import Clock, Fenced, Lease, Owner, acquire, release
-from orlop.volumes.bucket.sessions import Session, Sessions
+from orlop.volumes.bucket.sessions import Phase, Session, Sessions
 from orlop.volumes.driver import Volume
 from orlop.volumes.options import mode, number
 
@@ -50,14 +50,17 @@ class Use:
         boot: str = "",
         clock: Clock | None = None,
         step: Callable[[str], object] = str,
+        hydrate: Callable[[str], object] = str,
     ):
         """``told`` are the daemon's `settings.SETTINGS`; ``mounts`` is where volumes are mounted.
 
-        ``step`` is called between two durable steps, with the name of the place.
+        ``step`` is called between two durable steps, with the name of the place. ``hydrate`` starts a process that
+        calls `orlop.volumes.bucket.fetching.fetch_missing` for the volume whose storage it is given.
         """
         self._root, self._mounts, self.told, self._resolve = root, mounts, told, resolve
         self.sessions, self.clock, self.step = Sessions(run), clock or Clock(), step
         self._boot = boot or processes.boot_id()
+        self.hydrate = hydrate
         self._backends: dict[tuple[object, ...], Backend] = {}
 
     def backend(self, options: Mapping[str, str]) -> Backend:
@@ -158,6 +161,7 @@ class Use:
         copy, wish = self.copy(session.key), settings.lazy(Volume(session.name, "bucket", session.options))
         file = backend.repository.snapshot(snapshot) if snapshot else None
         if file is not None and lazy.is_worth_it(backend.repository, file, wish, copy):
+            self._hydrate(session)
             lazy.begin(backend.repository, file, copy, self.sessions.place(session.key), clock_of)
         else:
             fetch(backend.repository, definition, snapshot, copy)
@@ -165,7 +169,13 @@ class Use:
     def _resume(self, session: Session) -> None:
         from orlop.volumes.bucket import lazy
 
+        self._hydrate(session)
         self.change(session, fetched=lazy.resume(self.copy(session.key), self.sessions.place(session.key)))
+
+    def _hydrate(self, session: Session) -> None:
+        """Start a process that fetches what will be missing: it takes as long to start as placeholders to be made."""
+        self._unhold(session)
+        self.hydrate(session.key)
 
     def complete(self, session: Session) -> None:
         """Wait until all files are here. Raises `Unavailable` if nothing comes for a while, `Fenced` or `Broken`."""
@@ -210,9 +220,9 @@ class Use:
     def _unhold(self, session: Session) -> None:
         """Nobody reads the files here any more: nobody has to wait for them."""
         place = self.sessions.place(session.key)
-        if place.hold.exists():
-            holding.end(place.hold)
-        place.wait.unlink(missing_ok=True)
+        holding.end(place.hold)
+        for path in (place.wait, place.numbers):
+            path.unlink(missing_ok=True)
 
     def leased(self, backend: Backend, definition: Definition, token: str) -> Lease:
         """The lease, for which it is waited as long as a dead host would keep it; raises `InUse`."""
@@ -224,6 +234,15 @@ class Use:
             )
         except Busy as error:
             raise InUse(str(error)) from error
+
+    def stop(self, session: Session, phase: Phase, reason: str) -> None:
+        """Let everybody who uses the files get an I/O error from now on."""
+        if self.sessions.change(session, phase=phase, reason=reason) is None:
+            return
+        _log.error("volume %r is stopped here: %s", session.name, reason)
+        if self.is_mounted(session.key):
+            with image.opened(self.copy(session.key).image) as root:
+                freeze.shut_down(root)
 
     def change(self, session: Session, **fields: object) -> Session:
         """Change ``fields`` of a session; raises `Fenced` if it is over."""

@@ -2,9 +2,14 @@
 
 An event that a process has read is told to no other. Of one that was read and not written down nobody knows; whoever
 waits for it goes on when everything has been fetched, and the group is closed.
+
+The kernel knows an event by the number of a file of the process that read it, also when that process is dead; and it
+takes an answer for the oldest event of that number. So no process may open a file by a number that one before it had.
 """
 
+import fcntl
 import os
+import resource
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,11 +27,19 @@ class Wait:
     count: int
 
 
+_ROOM = 1024
+"""Files that a process may have open, beside those that only take numbers."""
+
+
 class Waiting:
     """Those who wait, in the file ``path``, which is in memory."""
 
-    def __init__(self, path: Path):
-        """Who is written down there already was left by a process that is dead: see `left`."""
+    def __init__(self, path: Path, numbers: Path):
+        """Who is written down there already was left by a process that is dead: see `left`.
+
+        ``numbers`` remembers which numbers were in use; whoever makes one of these has opened nothing before.
+        """
+        _leave_numbers(numbers)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
         self._waiting: dict[int, Wait] = {}
@@ -54,10 +67,6 @@ class Waiting:
             else:
                 os.ftruncate(self._file, 0)
 
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._file)
-
     def _read(self, words: list[str]) -> None:
         if len(words) == 1:
             self._waiting.pop(int(words[0]), None)
@@ -66,3 +75,16 @@ class Waiting:
             self._waiting[int(number)] = Wait(
                 int(number), bytes.fromhex(handle), is_access == "1", int(offset), int(count)
             )
+
+
+def _leave_numbers(path: Path) -> None:
+    """From now on this process opens files only by numbers that none before it had; ``path`` remembers them."""
+    first = int(path.read_text()) if path.exists() else 0
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if first + _ROOM > most:
+        first = 0  # after dozens of kills nobody waits any more who did at the first
+    path.write_text(str(first + _ROOM))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(first + _ROOM, most), most))
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    while first > fcntl.fcntl(nothing, fcntl.F_DUPFD_CLOEXEC, 0) + 1:
+        pass
