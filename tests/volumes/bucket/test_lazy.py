@@ -25,8 +25,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="filesystems need root"),
     pytest.mark.skipif(not precontent.is_possible(Path("/tmp")), reason="readers can wait since Linux 6.14"),
 ]
-DATA = Volume("data", "bucket", {"size": "600m", "lease": "4", "lazy": "true"}, created="2026-01-01T00:00:00Z")
-SOURCE = Volume("data", "bucket", {"size": "600m", "lease": "4", "lazy": "false"}, created="2026-01-01T00:00:00Z")
+DATA = Volume("data", "bucket", {"size": "600m", "lease": "10", "lazy": "true"}, created="2026-01-01T00:00:00Z")
+SOURCE = Volume("data", "bucket", {"size": "600m", "lease": "10", "lazy": "false"}, created="2026-01-01T00:00:00Z")
 # What orlop starts for a host: the first keeps, the other fetches. That one fetches nothing before the file "go" is
 # there, and what nobody waits for not before "all" is.
 KEEPER = """
@@ -130,11 +130,16 @@ class Lab:
         return self.processes(HOLDING)
 
     def kill(self, *what: str) -> None:
-        """Kill all processes that run any of this, and wait for their end."""
-        for pid in [pid for each in what for pid in self.processes(each)]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not any(self.processes(each) for each in what))
+        """Kill all processes that run any of this, also those that take the place of others."""
+
+        def killed() -> bool:
+            found = [pid for each in what for pid in self.processes(each)]
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not found
+
+        eventually(killed)
 
     def fetch_all(self) -> None:
         (self.folder / "all").touch()
