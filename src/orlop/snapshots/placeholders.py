@@ -30,11 +30,15 @@ _TREES: Final = 256
 
 
 class Placeholder(msgspec.Struct, array_like=True, frozen=True):
-    """What a file stands for: ``size`` bytes, of the node ``name`` in the tree blob ``tree``."""
+    """What a file stands for: ``size`` bytes, of the node ``name`` in the tree blob ``tree``.
+
+    A file whose own number is not ``inode`` is a copy that somebody made with all attributes.
+    """
 
     tree: bytes
     name: str
     size: int
+    inode: int
     capability: bytes = b""
 
     @property
@@ -58,8 +62,8 @@ def make(folder: int, name: bytes, node: Node, tree: str, made: Callable[[int, P
     Returns what was refused. Raises `OSError` (ENOSPC) if there is no room, and leaves nothing then.
     """
     capability = next((one.value for one in node.extended_attributes or () if one.name == CAPABILITY), None)
-    told = Placeholder(bytes.fromhex(tree), node.name, node.size, capability or b"")
     with target.NewFile(folder, name, 0) as fd:
+        told = Placeholder(bytes.fromhex(tree), node.name, node.size, os.fstat(fd).st_ino, capability or b"")
         os.posix_fallocate(fd, 0, node.size)
         os.setxattr(fd, ATTRIBUTE, msgspec.msgpack.encode(told))
         refused = metadata.put_back(node, fd)
@@ -73,8 +77,9 @@ def of(file: int | str, *, links: bool = False) -> Placeholder | None:
     The path's last part is followed if ``links``.
     """
     try:
-        told = os.getxattr(file, ATTRIBUTE, follow_symlinks=links or isinstance(file, int))
-        return msgspec.msgpack.decode(told, type=Placeholder)
+        links = links or isinstance(file, int)
+        told = msgspec.msgpack.decode(os.getxattr(file, ATTRIBUTE, follow_symlinks=links), type=Placeholder)
+        return told if os.stat(file, follow_symlinks=links).st_ino == told.inode else None  # noqa: PTH116
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.ENOENT):
             raise

@@ -288,6 +288,7 @@ def test_readers_wait_for_another_process_if_the_one_that_fetches_is_killed(lab)
 def test_holders_that_are_killed_are_replaced(lab):
     lab.made(few)
     folder = lab.attach()
+    assert run("cat", folder / "small") == SMALL
     eventually(lambda: len(lab.holders()) == 2)
     first, second = lab.holders()
 
@@ -300,7 +301,6 @@ def test_holders_that_are_killed_are_replaced(lab):
     eventually(lambda: len(lab.holders()) == 2)
     lab.kill(HYDRATING)
 
-    assert run("cat", folder / "small") == SMALL
     assert run("cat", folder / "large") == LARGE
 
 
@@ -414,10 +414,10 @@ def state(folder: Path) -> dict[str, object]:
         "import hashlib, os, sys; root = sys.argv[1]\n"
         "for top, _, names in os.walk(root):\n"
         "    for name in names:\n"
-        "        p = os.path.join(top, name); s = os.stat(p); x = {k: os.getxattr(p, k) for k in os.listxattr(p)}\n"
-        "        print(ascii((os.path.relpath(p, root), s.st_mode, s.st_size, s.st_nlink, x,\n"
-        "                     int(s.st_mtime) if s.st_mtime < 1e9 else 0,\n"
-        "                     hashlib.sha256(open(p, 'rb').read()).hexdigest())))\n"
+        "        p = os.path.join(top, name); content = hashlib.sha256(open(p, 'rb').read()).hexdigest()\n"
+        "        s = os.stat(p); x = {k: os.getxattr(p, k) for k in os.listxattr(p)}\n"
+        "        print(ascii((os.path.relpath(p, root), s.st_mode, s.st_size, s.st_nlink, x, content,\n"
+        "                     int(s.st_mtime) if s.st_mtime < 1e9 else 0)))\n"
     )
     return dict.fromkeys(sorted(run(sys.executable, "-c", script, folder).decode().splitlines()))
 
