@@ -110,10 +110,11 @@ class BucketDriver:
         elif session is not None:
             try:
                 session = self.use.change(session, phase="leaving")
-                self.tend()
-                self.use.complete(session)
-                self.use.ship(session, last=True)
-                self.use.step("bucket: shipped")
+                if not self.use.is_untouched(session):
+                    self.tend()
+                    self.use.complete(session)
+                    self.use.ship(session, last=True)
+                    self.use.step("bucket: shipped")
             except Broken:
                 self.use.let_go(session)
             except Fenced as error:

@@ -2,7 +2,7 @@
 
     large HANDLE        a file that is fetched in parts, wherever it is by now
     part HANDLE N       its part N is there, and on disk; whatever was written to it since must not be fetched again
-    whole INODE CTIME   a file has its content, and nobody had touched it when its time of change was this
+    ours INODE CTIME    when its time of change was this, nobody but us had touched a file
 
 Lines are only added. A part is written down, durably, before anybody may write to it; the rest may be lost.
 """
@@ -49,9 +49,9 @@ class Journal:
         self._add(*(f"part {handle.hex()} {number}" for number in numbers))
         self.sync()
 
-    def whole(self, inode: int, changed: int) -> None:
-        """A file is there, untouched."""
-        self._add(f"whole {inode} {changed}")
+    def ours(self, inode: int, changed: int) -> None:
+        """It was us who changed a file last, and nobody has before."""
+        self._add(f"ours {inode} {changed}")
 
     def all_large(self) -> Mapping[bytes, set[int]]:
         """The files that are fetched in parts, and what they have."""
@@ -63,7 +63,7 @@ class Journal:
 
     def untouched(self) -> Mapping[int, int]:
         """When files, by their inode, were changed last by us, if only by us."""
-        return {int(inode): int(changed[0]) for kind, inode, *changed in self._lines() if kind == "whole"}
+        return {int(inode): int(changed[0]) for kind, inode, *changed in self._lines() if kind == "ours"}
 
     def _lines(self) -> Iterator[list[str]]:
         if self._path.exists():

@@ -114,6 +114,19 @@ def hydrate(
     return True
 
 
+def is_touched(copy: Copy) -> bool:
+    """Whether anybody but orlop may have changed anything since the copy began; opens no file."""
+    base, ours = copy.base, Journal(copy.journal).untouched()
+    assert base is not None  # noqa: S101 - there was a beginning
+    with image.opened(copy.image) as root:
+        for folder, folders, files in os.walk(root / image.DATA):
+            for name in (".", *folders, *files):
+                status = os.lstat(f"{folder}/{name}")
+                if status.st_ctime_ns > base.restored and ours.get(status.st_ino) != status.st_ctime_ns:
+                    return True
+    return False
+
+
 def forget(place: Place) -> None:
     """Nobody waits any more, or everybody gets an error by now."""
     holding.end(place.hold)

@@ -92,10 +92,17 @@ class LazyFile:
         if self.told.is_large and numbers:
             self._journal.parts(self.handle, numbers)
         self._done.update(numbers)
-        if len(self._done) == len(self._parts):
-            self._finish(file)
-        self._changed = os.fstat(file).st_ctime_ns
+        whole = len(self._done) == len(self._parts)
+        if whole:
+            os.removexattr(file, placeholders.ATTRIBUTE)
+        status = os.fstat(file)
+        self._changed = status.st_ctime_ns
+        # A file that was moved meanwhile would be taken for the one that was there.
         self._is_touched |= _path(file) != self._path
+        if not self._is_touched:
+            self._journal.ours(status.st_ino, self._changed)
+        if whole:
+            self._finish(file)
 
     def _all(self) -> Sequence[Part]:
         if not self._parts:
@@ -113,16 +120,11 @@ class LazyFile:
     def _is_cut(self, file: int) -> bool:
         if os.fstat(file).st_size >= self.told.size:
             return False
-        self._is_touched = True
+        os.removexattr(file, placeholders.ATTRIBUTE)
         self._finish(file)
         return True
 
     def _finish(self, file: int) -> None:
-        os.removexattr(file, placeholders.ATTRIBUTE)
-        status = os.fstat(file)
-        # A file that was moved meanwhile would be taken for the one that was there.
-        if not self._is_touched and _path(file) == self._path:
-            self._journal.whole(status.st_ino, status.st_ctime_ns)
         self._group.unmark(file)
         self.is_over = True
 

@@ -18,6 +18,7 @@ from orlop.volumes.bucket.backend import VOLUME
 from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.copy import Base, Copy
 from orlop.volumes.bucket.journal import Journal
+from orlop.volumes.bucket.lazy import is_touched
 from orlop.volumes.comparing import by_blocks
 from orlop.volumes.sources import ShadowSource, Users
 
@@ -77,6 +78,8 @@ def is_ahead(copy: Copy) -> bool:
     base = copy.base
     if base is None or base.pending:
         return base is not None
+    if base.lazy:
+        return is_touched(copy)
     source = _source(copy, base, list)
     with source.still():
         return source.is_touched if base.restored else source.is_changed

@@ -139,6 +139,7 @@ class Use:
 
     def _fill(self, backend: Backend, definition: Definition, session: Session, snapshot: str) -> None:
         """Let the copy go on from ``snapshot``, unless it does already."""
+        self._alone(session)
         volume, copy = definition.as_volume(), self.copy(session.key)
         base = copy.base
         if base is not None and base.goes_on_from(definition.id, snapshot):
@@ -174,8 +175,21 @@ class Use:
 
     def _hydrate(self, session: Session) -> None:
         """Start a process that fetches what will be missing: it takes as long to start as placeholders to be made."""
-        self._unhold(session)
         self.hydrate(session.key)
+
+    def _alone(self, session: Session) -> None:
+        """Wait for the end of a process that fetches for an earlier use: it may overwrite what is written now."""
+        self._unhold(session)
+        end = self.clock.now() + STALLED
+        while self.sessions.is_hydrated(session.key):
+            if self.clock.now() > end:
+                raise Busy(f"files of volume {session.name!r} are still fetched for an earlier use; try again")
+            self.clock.sleep(_LOOK)
+
+    def is_untouched(self, session: Session) -> bool:
+        """Whether files are missing, and nobody has changed any of the others: there is nothing to ship."""
+        base = self.copy(session.key).base
+        return base is not None and base.lazy > 0 and not _may_be_ahead(self.copy(session.key))
 
     def complete(self, session: Session) -> None:
         """Wait until all files are here. Raises `Unavailable` if nothing comes for a while, `Fenced` or `Broken`."""
@@ -197,12 +211,12 @@ class Use:
 
     def abandon(self, session: Session) -> None:
         """Another host has it: keep what was not shipped."""
+        self._unhold(session)
         with self.sessions.shipping(session.key):
             copy = self.copy(session.key)
             base = copy.base
             if base is not None and not _is_set_aside(copy, base, session.name):
                 copy.know(replace(base, clean=True))
-            self._unhold(session)
             self.sessions.end(session)
 
     def let_go(self, session: Session) -> None:
