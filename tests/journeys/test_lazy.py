@@ -22,7 +22,8 @@ LARGE = os.urandom(100 << 20)
 @pytest.fixture
 def moved(lab: Lab) -> Iterator[Callable[[], None]]:
     """A volume ``data`` with a large file, small ones and a program; again and again it comes to a host without it."""
-    bucket, password = lab.folder / "lazy-bucket", lab.folder / "lazy-password"
+    # Another one each time: processes of an earlier test may know the keys of theirs.
+    bucket, password = lab.folder / f"bucket-{os.urandom(4).hex()}", lab.folder / "lazy-password"
     bucket.mkdir()
     password.write_text("secret")
     (lab.folder / "large").write_bytes(LARGE)
