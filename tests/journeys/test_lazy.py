@@ -67,13 +67,13 @@ def test_orlop_can_be_killed_while_a_container_reads(lab: Lab, moved: Callable[[
     reader = lab.start(
         "docker run --rm -v data:/data ubuntu sh -c 'sleep 1; sha256sum /data/large; cat /data/*9' >sums"
     )
-    lab.eventually(lambda: (lab.root / "mounts/data/large").exists())
+    lab.eventually(lambda: lab.sh(f"test -e {lab.root}/mounts/data/large", check=False).returncode == 0)
 
     lab.kill_orlop()
     lab.sh("pkill -9 -f 'orlop hydrate' || true")
     lab.serve()
 
-    assert reader.wait() == 0
+    assert reader.wait(60) == 0
     assert hashlib.sha256(LARGE).hexdigest() in (lab.home / "sums").read_text()
 
 

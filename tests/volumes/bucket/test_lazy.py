@@ -399,7 +399,7 @@ echo appended >>large0
 printf middle | dd of=large1 bs=1 seek=5000000 conv=notrunc status=none
 : >large2
 echo short >large3
-truncate -s 10m large4
+truncate -s 10000001 large4
 mv large5 moved/large6
 fallocate --collapse-range -o 4m -l 4m moved/large6
 exec 3<large1

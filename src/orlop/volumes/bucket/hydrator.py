@@ -87,7 +87,7 @@ class Hydrator:
 
     def _read(self) -> None:
         for wait in self._waiting.left():
-            self._answering.submit(self._answer, wait, 0)
+            self._answering.submit(self._answer, wait, is_open=False)
         while not self._deaf.is_set():
             others = []
             for event in self._group.events(_LOOK):
@@ -95,27 +95,27 @@ class Hydrator:
                     self._group.allow(event.fd)
                     os.close(event.fd)
                 else:
-                    others.append((_wait(event), event.thread))
+                    others.append(_wait(event))
             if others:
-                self._waiting.add(wait for wait, _ in others)
-            for wait, thread in others:
+                self._waiting.add(others)
+            for wait in others:
                 with suppress(RuntimeError):  # it is over: those who wait are let go with the group
-                    self._answering.submit(self._answer, wait, thread)
+                    self._answering.submit(self._answer, wait, is_open=True)
 
-    def _answer(self, wait: Wait, thread: int) -> None:
+    def _answer(self, wait: Wait, *, is_open: bool) -> None:
         """Let somebody go on when what he waits for is there, or refuse him after a while; he may try again.
 
-        ``thread`` is 0 for one whose file another process had open.
+        The file is open by the number of the event, unless another process was told of it.
         """
         try:
-            self._persist(lambda: self._serve(wait, thread))
+            self._persist(lambda: self._serve(wait))
         except (OrlopError, OSError) as error:
             _log.error("somebody who needs a file is refused: %s", error)
             self._group.refuse(wait.number)
         else:
             self._group.allow(wait.number)
         self._waiting.answered(wait.number)
-        if thread:
+        if is_open:
             os.close(wait.number)
 
     def _persist(self, work: Callable[[], None]) -> None:
@@ -132,13 +132,13 @@ class Hydrator:
                     raise
         return work()
 
-    def _serve(self, wait: Wait, thread: int) -> None:
+    def _serve(self, wait: Wait) -> None:
         with sc.closing(handles.opened(self._root, wait.handle, os.O_RDWR | os.O_NOATIME)) as file:
             lazy = self._known(wait.handle, file)
             if lazy is not None:
                 with lazy.lock:
                     if not lazy.is_over:
-                        self._fill(lazy, file, lazy.wanted(file, wait, thread))
+                        self._fill(lazy, file, lazy.wanted(file, wait))
 
     def _fill(self, lazy: LazyFile, file: int, numbers: Sequence[int]) -> None:
         parts = lazy.begin(file, self._since, numbers)
@@ -293,4 +293,4 @@ def lazy_files(root: int) -> Iterator[tuple[str, placeholders.Placeholder]]:
 
 
 def _wait(event: Event) -> Wait:
-    return Wait(event.fd, handles.of(event.fd), event.is_access, event.offset, event.count)
+    return Wait(event.fd, event.thread, handles.of(event.fd), event.is_access, event.offset, event.count)

@@ -14,13 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import Unavailable
+from orlop.errors import NoSpace, Unavailable
 from orlop.kernel import freeze, handles, precontent
 from orlop.kernel import syscalls as sc
 from orlop.kernel.precontent import Group
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.placeholders import Contents, Placeholder, is_larger
-from orlop.snapshots.report import refuse
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import find, restore
 from orlop.snapshots.treereader import TreeReader
@@ -50,7 +49,10 @@ def is_worth_it(repository: Repository, file: SnapshotFile, wish: str, copy: Cop
 
 
 def begin(repository: Repository, file: SnapshotFile, copy: Copy, place: Place, now: Callable[[Path], int]) -> None:
-    """Let the copy have all of a snapshot but the content of its files; ``now`` says what time it is there."""
+    """Let the copy have all of a snapshot but the content of its files; ``now`` says what time it is there.
+
+    Raises `NoSpace` if there are files that cannot be made so: a full volume has no room for what they need besides.
+    """
     base, size, journal = copy.base, 0, Journal(copy.journal)
     assert base is not None  # noqa: S101 - there was a beginning
     journal.clear()
@@ -64,7 +66,8 @@ def begin(repository: Repository, file: SnapshotFile, copy: Copy, place: Place, 
 
     with _marking(copy, place) as (group, root):
         done = restore(repository, file, root / image.DATA, path=_top(file), delete=True, lazy=made)
-        refuse(done.problems, f"volume at '{copy.folder}'")
+        if done.problems:
+            raise NoSpace(f"'{os.fsdecode(done.problems[0].path)}': {done.problems[0].reason}")
         journal.sync()
         freeze.sync(root)
         copy.know(replace(base, lazy=size, complete=not size, restored=now(root)))

@@ -9,7 +9,7 @@ import os
 import platform
 import stat
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,12 @@ from orlop.snapshots.placeholders import CAPABILITY, Contents, Part, Placeholder
 from orlop.volumes.bucket.journal import Journal
 from orlop.volumes.bucket.waiting import Wait
 
-_FALLOCATE: Final = {"x86_64": "285", "aarch64": "47"}.get(platform.machine(), "")
+_IN_PLACE: Final[Mapping[str, Collection[int]]] = {
+    "x86_64": {0, 1, 9, 17, 18, 19, 20, 40, 59, 187, 275, 295, 296, 322, 326, 327, 328},
+    "aarch64": {63, 64, 65, 66, 67, 68, 69, 70, 71, 76, 213, 221, 222, 281, 285, 286, 287},
+}
+"""The calls read, write, mmap, pread64, pwrite64, readv, writev, sendfile, execve, readahead, splice, preadv, pwritev,
+execveat, copy_file_range, preadv2 and pwritev2: what they do to a file they do in the range that they name."""
 
 
 class LazyFile:
@@ -40,7 +45,7 @@ class LazyFile:
         self._done.update(parts)
         self._is_touched = True
 
-    def wanted(self, file: int, wait: Wait, thread: int = 0) -> list[int]:
+    def wanted(self, file: int, wait: Wait) -> list[int]:
         """The parts that must be there before whoever waits may go on."""
         self._is_touched |= self.told.is_large
         status, every = os.fstat(file), range(len(self._all()))
@@ -48,7 +53,7 @@ class LazyFile:
             # Tools that leave out holes believe this number, and parts that are not there look like holes to them.
             return list(every) if status.st_blocks * 512 < status.st_size else [every[-1]]
         # A new length, a copy of everything, what leaves a hole, what moves the rest: simply all of it.
-        if not wait.count or wait.offset > status.st_size or _is_allocating(thread):
+        if not wait.count or wait.offset > status.st_size or not _is_in_place(wait.thread):
             return list(every)
         end = wait.offset + wait.count
         return [number for number in every if self._parts[number].start < end and wait.offset < self._parts[number].end]
@@ -142,9 +147,13 @@ def _path(file: int) -> str:
     return path if path.startswith("/") and not path.endswith(" (deleted)") else ""
 
 
-def _is_allocating(thread: int) -> bool:
-    """Whether ``thread`` waits in fallocate(2), which can move what follows the range that it names."""
+def _is_in_place(thread: int) -> bool:
+    """Whether what ``thread`` waits for changes no more of a file than it says; False if nobody can tell.
+
+    Of truncate(2) and fallocate(2) the kernel names a few bytes, whatever becomes of the rest.
+    """
     try:
-        return Path(f"/proc/{thread}/syscall").read_text().split(" ", 1)[0] == _FALLOCATE
+        call = Path(f"/proc/{thread}/syscall").read_text().split(" ", 1)[0]
     except OSError:
         return False
+    return call.isdecimal() and int(call) in _IN_PLACE.get(platform.machine(), ())

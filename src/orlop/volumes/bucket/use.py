@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import Busy, InUse, OrlopError, Unavailable
+from orlop.errors import Busy, InUse, NoSpace, OrlopError, Unavailable
 from orlop.kernel import freeze, processes
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.namespaces import companions
@@ -163,9 +163,13 @@ class Use:
         file = backend.repository.snapshot(snapshot) if snapshot else None
         if file is not None and lazy.is_worth_it(backend.repository, file, wish, copy):
             self._hydrate(session)
-            lazy.begin(backend.repository, file, copy, self.sessions.place(session.key), clock_of)
-        else:
-            fetch(backend.repository, definition, snapshot, copy)
+            try:
+                lazy.begin(backend.repository, file, copy, self.sessions.place(session.key), clock_of)
+            except NoSpace as error:
+                _log.info("volume %r is fetched before it is used: %s", session.name, error)
+            else:
+                return
+        fetch(backend.repository, definition, snapshot, copy)
 
     def _resume(self, session: Session) -> None:
         from orlop.volumes.bucket import lazy

@@ -21,6 +21,7 @@ class Wait:
     """Somebody waits for the file ``handle`` with the event ``number``; see `orlop.kernel.precontent.Event`."""
 
     number: int
+    thread: int
     handle: bytes
     is_access: bool
     offset: int
@@ -55,7 +56,9 @@ class Waiting:
         with self._lock:
             new = {wait.number: wait for wait in waits}
             self._waiting |= new
-            lines = (f"{w.number} {w.handle.hex()} {w.is_access:d} {w.offset} {w.count}\n" for w in new.values())
+            lines = (
+                f"{w.number} {w.thread} {w.handle.hex()} {w.is_access:d} {w.offset} {w.count}\n" for w in new.values()
+            )
             os.write(self._file, "".join(lines).encode())
 
     def answered(self, number: int) -> None:
@@ -70,11 +73,10 @@ class Waiting:
     def _read(self, words: list[str]) -> None:
         if len(words) == 1:
             self._waiting.pop(int(words[0]), None)
-        elif len(words) == 5:
-            number, handle, is_access, offset, count = words
-            self._waiting[int(number)] = Wait(
-                int(number), bytes.fromhex(handle), is_access == "1", int(offset), int(count)
-            )
+        elif len(words) == 6:
+            number, thread, handle, is_access, offset, count = words
+            wait = Wait(int(number), int(thread), bytes.fromhex(handle), is_access == "1", int(offset), int(count))
+            self._waiting[wait.number] = wait
 
 
 def _leave_numbers(path: Path) -> None:
