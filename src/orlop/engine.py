@@ -162,8 +162,10 @@ def _start(config: Config, *words: str) -> None:
     run = config.run / "bucket"
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (run / "keeper.log").open("ab") as log:
-        processes.Child(
-            command(config, *words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        processes.reap(
+            processes.Child(
+                command(config, *words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         )
 
 

@@ -70,7 +70,7 @@ def test_orlop_can_be_killed_while_a_container_reads(lab: Lab, moved: Callable[[
     lab.eventually(lambda: lab.sh(f"test -e {lab.root}/mounts/data/large", check=False).returncode == 0)
 
     lab.kill_orlop()
-    lab.sh("pkill -9 -f 'orlop hydrate' || true")
+    lab.sh("pkill -9 -f 'orlop [h]ydrate' || true")
     lab.serve()
 
     assert reader.wait(60) == 0

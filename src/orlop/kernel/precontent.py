@@ -31,8 +31,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Event:
     """Thread ``thread`` waits to open a file, or (``is_access``) to use ``count`` bytes from ``offset`` on.
 
-    ``count`` 0 is a copy of all; of a change of length the kernel names at most one page. ``fd`` is the file, open for reading: the
-    kernel knows the event by this number, so it is to be closed after the answer.
+    ``count`` 0 is a copy of all; of a change of length the kernel names at most one page. ``fd`` is the file, open for
+    reading: the kernel knows the event by this number, so it is to be closed after the answer.
     """
 
     fd: int

@@ -24,7 +24,7 @@ _PATIENCE = 5.0
 
 def start(place: Path, group: int, root: int) -> None:
     """Let two processes hold the open files ``group`` and ``root``, to be found at ``place``, until `end`."""
-    from orlop.kernel.processes import Child
+    from orlop.kernel.processes import Child, reap
 
     end(place)
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def start(place: Path, group: int, root: int) -> None:
         files = (listener.fileno(), group, root)
         argv = [sys.executable, "-P", "-m", __name__, *map(str, files)]
         nothing = subprocess.DEVNULL
-        Child(argv, stdin=nothing, stdout=nothing, stderr=nothing, pass_fds=files, start_new_session=True)
+        reap(Child(argv, stdin=nothing, stdout=nothing, stderr=nothing, pass_fds=files, start_new_session=True))
 
 
 def held(place: Path) -> tuple[int, int] | None:
