@@ -66,7 +66,9 @@ class Group:
 
     def events(self, seconds: float) -> list[Event]:
         """Those who wait now; none if there is none for so long."""
-        if not select.select([self.fd], [], [], seconds)[0]:
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        if not poll.poll(seconds * 1000):
             return []
         try:
             return list(_events(os.read(self.fd, _READ)))

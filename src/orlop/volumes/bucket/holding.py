@@ -90,9 +90,11 @@ def main(listener: socket.socket, files: tuple[int, int]) -> None:
 
 def _serve(listener: socket.socket, other: socket.socket, files: tuple[int, int]) -> None:
     """Answer, until the other process is dead."""
+    poll = select.poll()
+    for each in (listener, other):
+        poll.register(each, select.POLLIN)
     while True:
-        ready = select.select([listener, other], [], [])[0]
-        if other in ready:
+        if other.fileno() in dict(poll.poll()):
             other.close()
             os.wait()
             return
