@@ -86,6 +86,14 @@ class Hydrator:
         self._own.add(threading.get_native_id())
 
     def _read(self) -> None:
+        try:
+            self._hear()
+        except BaseException:  # noqa: BLE001 - whatever it is
+            # Nobody would let our own threads through any more. Another process goes on.
+            _log.exception("readers of missing files are not heard")
+            os._exit(1)
+
+    def _hear(self) -> None:
         for wait in self._waiting.left():
             self._answering.submit(self._answer, wait, is_open=False)
         while not self._deaf.is_set():

@@ -28,8 +28,8 @@ class Wait:
     count: int
 
 
-_ROOM = 1024
-"""Files that a process may have open, beside those that only take numbers."""
+_ROOM = 4096
+"""Files that a process may have open, beside those that only take numbers: one for each who waits, and some more."""
 
 
 class Waiting:
@@ -83,10 +83,11 @@ def _leave_numbers(path: Path) -> None:
     """From now on this process opens files only by numbers that none before it had; ``path`` remembers them."""
     first = int(path.read_text()) if path.exists() else 0
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if first + _ROOM > most:
-        first = 0  # after dozens of kills nobody waits any more who did at the first
-    path.write_text(str(first + _ROOM))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(first + _ROOM, most), most))
+    room = min(_ROOM, most // 4)
+    if first + room > most:
+        first = 0  # after so many kills nobody waits any more who did at the first
+    path.write_text(str(first + room))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first + room, most))
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     while first > fcntl.fcntl(nothing, fcntl.F_DUPFD_CLOEXEC, 0) + 1:
         pass
