@@ -8,12 +8,11 @@ time. It can be killed at any moment: those who wait go on waiting, and another 
 import errno
 import logging
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from typing import Any, Final
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final
 
 from orlop.errors import Corrupt, OrlopError
 from orlop.kernel import handles
@@ -21,7 +20,6 @@ from orlop.kernel import syscalls as sc
 from orlop.kernel.precontent import Event, Group
 from orlop.snapshots import placeholders
 from orlop.snapshots.placeholders import Contents, Part
-from orlop.volumes import image
 from orlop.volumes.bucket.journal import Journal
 from orlop.volumes.bucket.lazyfile import LazyFile
 from orlop.volumes.bucket.waiting import Wait, Waiting
@@ -38,7 +36,8 @@ _COURTESY: Final = 0.001
 _AGAIN: Final = 1.0
 """Seconds until a store that did not answer is asked again."""
 _LOOK: Final = 0.2
-_Work = Callable[[Any], None]
+_WRITING: Final = os.O_RDWR | os.O_NOATIME
+_Work = Callable[[Sequence[bytes]], None]
 _log = logging.getLogger(__name__)
 
 
@@ -50,10 +49,10 @@ class Hydrator:
 
         What was changed after ``since`` (nanoseconds) was changed by others, or by us.
         """
-        self._root, self._device = root, os.fstat(root).st_dev
+        self._root = root
         self._group, self._contents, self._journal, self._waiting = group, contents, journal, waiting
         self._since, self._files, self._guard = since, dict[bytes, LazyFile](), threading.Lock()
-        self._large = {handle: set(parts) for handle, parts in journal.all_large().items()}
+        self._missing, self._parts = journal.files(), journal.done()
         self._own: set[int] = set()
         self._stopped, self._deaf = threading.Event(), threading.Event()
         self._room = threading.Semaphore(_AHEAD)
@@ -73,12 +72,11 @@ class Hydrator:
             fetcher.start()
             while fetcher.is_alive() and not meanwhile():
                 fetcher.join(_LOOK)
-            complete = not fetcher.is_alive()
             self._stopped.set()
             fetcher.join()
         self._deaf.set()
         reader.join()
-        return complete
+        return not self._missing
 
     # those who wait
 
@@ -141,8 +139,8 @@ class Hydrator:
         return work()
 
     def _serve(self, wait: Wait) -> None:
-        with sc.closing(handles.opened(self._root, wait.handle, os.O_RDWR | os.O_NOATIME)) as file:
-            lazy = self._known(wait.handle, file)
+        with ExitStack() as stack:
+            lazy, file = self._opened(wait.handle, stack)
             if lazy is not None:
                 with lazy.lock:
                     if not lazy.is_over:
@@ -155,17 +153,26 @@ class Hydrator:
             os.fdatasync(file)
             lazy.settle(file, some)
             self._count(lazy, some)
+        self._count(lazy, ())
 
-    def _known(self, handle: bytes, file: int) -> LazyFile | None:
-        """The placeholder that is open as ``file``; None if it is none."""
+    def _opened(self, handle: bytes, stack: ExitStack) -> tuple[LazyFile | None, int]:
+        """The placeholder, and it open for writing; None if it is none any more, or gone."""
+        with suppress_gone(), sc.closing(handles.opened(self._root, handle, os.O_PATH)) as name:
+            # Looked at first: a program that runs cannot be opened for writing.
+            told = placeholders.of(f"/proc/self/fd/{name}", links=True)
+            if told is not None:
+                file = handles.opened(self._root, handle, _WRITING)
+                stack.callback(os.close, file)
+                return self._known(handle, told), file
+        self._missing.pop(handle, None)
+        return None, -1
+
+    def _known(self, handle: bytes, told: placeholders.Placeholder) -> LazyFile:
         with self._guard:
             if handle not in self._files:
-                told = placeholders.of(file)
-                if told is None:
-                    return None
                 lazy = LazyFile(handle, told, self._contents, self._group, self._journal)
-                if self._large.get(handle):
-                    lazy.had(self._large[handle])
+                if handle in self._parts:
+                    lazy.had(self._parts[handle])
                 self._files[handle] = lazy
             return self._files[handle]
 
@@ -174,28 +181,27 @@ class Hydrator:
             self.fetched += sum(part.end - part.start for part in parts)
             if lazy.is_over:
                 self._files.pop(lazy.handle, None)
+                self._missing.pop(lazy.handle, None)
 
     # all the rest
 
     def _fetch_all(self) -> None:
         with ThreadPoolExecutor(_FETCHING, "fetching", self._is_own) as pool:
-            while not self._stopped.is_set():
-                found = False
+            while self._missing and not self._stopped.is_set():
                 self._troubles.clear()
                 for work, what in self._left():
-                    found = True
                     self._room.acquire()
                     pool.submit(self._try, work, what)
                 for _ in range(_AHEAD):  # all have ended when there is room for as many
                     self._room.acquire()
                 self._room.release(_AHEAD)
-                if not found:
-                    return
                 if self._troubles:
                     _log.warning("files are not fetched: %s", self._troubles[0])
-                    self._stopped.wait(_AGAIN)
+                if self._missing:
+                    # What is at work elsewhere is looked at once more.
+                    self._stopped.wait(_AGAIN if self._troubles else _LOOK)
 
-    def _try(self, work: _Work, what: Sequence[str] | bytes) -> None:
+    def _try(self, work: _Work, what: Sequence[bytes]) -> None:
         try:
             if not self._stopped.is_set():
                 work(what)
@@ -204,62 +210,53 @@ class Hydrator:
         finally:
             self._room.release()
 
-    def _left(self) -> Iterator[tuple[_Work, Sequence[str] | bytes]]:
-        """Work that is left: the small files, wherever they are now, and then the large ones, one after another."""
-        batch: list[str] = []
+    def _left(self) -> Iterator[tuple[_Work, Sequence[bytes]]]:
+        """Work that is left: the small files, in the order in which they were made, and then each large one."""
+        batch: list[bytes] = []
         size = 0
-        for path, told in lazy_files(self._root):
-            if told.is_large:
+        for handle, length in list(self._missing.items()):
+            if length > placeholders.LARGE:
                 continue
-            batch.append(path)
-            size += told.size
+            batch.append(handle)
+            size += length
             if len(batch) == _BATCH or size >= _BATCH_BYTES:
                 yield self._fetch_small, batch
                 batch, size = [], 0
         if batch:
             yield self._fetch_small, batch
-        for handle in list(self._large):
-            if self._is_left(handle):
-                yield self._fetch_large, handle
+        for handle, length in list(self._missing.items()):
+            if length > placeholders.LARGE:
+                yield self._fetch_large, [handle]
 
-    def _is_left(self, handle: bytes) -> bool:
-        """Whether a large file exists, under a name or without, and is not all there."""
-        try:
-            with sc.closing(handles.opened(self._root, handle, os.O_PATH)) as file:
-                left = placeholders.of(f"/proc/self/fd/{file}", links=True) is not None
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            left = False
-        if not left:
-            del self._large[handle]
-        return left
-
-    def _fetch_large(self, handle: bytes) -> None:
-        with sc.closing(handles.opened(self._root, handle, os.O_RDWR | os.O_NOATIME)) as file:
-            lazy = self._known(handle, file)
+    def _fetch_large(self, found: Sequence[bytes]) -> None:
+        """Fetch a large file, under whatever name, or none: somebody may still have it open."""
+        (handle,) = found
+        with ExitStack() as stack:
+            lazy, file = self._opened(handle, stack)
             while lazy is not None and not lazy.is_over and not self._stopped.is_set():
                 with lazy.lock:
                     if not lazy.is_over:
                         self._fill(lazy, file, lazy.rest()[:_RUN])
                 self._stopped.wait(_COURTESY)
 
-    def _fetch_small(self, paths: Sequence[str]) -> None:
+    def _fetch_small(self, found: Sequence[bytes]) -> None:
         """Fetch whole files; one that is damaged keeps none of the others back."""
         try:
-            self._fetch_together(paths)
+            self._fetch_together(found)
         except Corrupt:
             self._contents.reload()
-            if len(paths) == 1:
+            if len(found) == 1:
                 raise
-            for path in paths:
-                with suppress(Corrupt):
-                    self._fetch_together([path])
+            for handle in found:
+                try:
+                    self._fetch_together([handle])
+                except Corrupt as error:
+                    self._troubles.append(error)
 
-    def _fetch_together(self, paths: Sequence[str]) -> None:
+    def _fetch_together(self, found: Sequence[bytes]) -> None:
         """Fetch them with one look at the store, one sync, and everybody else kept out."""
         with ExitStack() as stack:
-            files = [found for path in paths if (found := self._open(path, stack)) is not None]
+            files = [opened for handle in found if (opened := self._open(handle, stack)) is not None]
             begun = [(lazy, file, lazy.begin(file, self._since, [0])) for lazy, file in files]
             sealed = self._contents.fetch([part for _, _, parts in begun for part in parts])
             for lazy, file, parts in begun:
@@ -269,35 +266,23 @@ class Hydrator:
                 lazy.settle(file, parts)
                 self._count(lazy, parts)
 
-    def _open(self, path: str, stack: ExitStack) -> tuple[LazyFile, int] | None:
-        """The placeholder at ``path``, for us alone; None if it is none, or somebody else is at work on it."""
-        try:
-            name = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return None
-        with sc.closing(name):
-            status = os.fstat(name)
-            # Nobody but us knows what a user has put there meanwhile: opening a device can do anything.
-            if not stat.S_ISREG(status.st_mode) or status.st_dev != self._device:
-                return None
-            handle = handles.of(name)
-            file = handles.opened(self._root, handle, os.O_RDWR | os.O_NOATIME)
-            stack.callback(os.close, file)
-        lazy = self._known(handle, file)
+    def _open(self, handle: bytes, stack: ExitStack) -> tuple[LazyFile, int] | None:
+        """The placeholder, for us alone; None if it is none any more, or somebody else is at work on it."""
+        lazy, file = self._opened(handle, stack)
         if lazy is None or not lazy.lock.acquire(blocking=False):
             return None
         stack.callback(lazy.lock.release)
         return lazy, file
 
 
-def lazy_files(root: int) -> Iterator[tuple[str, placeholders.Placeholder]]:
-    """Every placeholder in the filesystem, and what it stands for; one that is moved meanwhile may be missed."""
-    for folder, _, names in os.walk(f"/proc/self/fd/{root}/{image.DATA}"):
-        for name in names:
-            path = f"{folder}/{name}"
-            told = placeholders.of(path)
-            if told is not None:
-                yield path, told
+@contextmanager
+def suppress_gone() -> Iterator[None]:
+    """A file that nobody can see any more is no trouble."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
 
 
 def _wait(event: Event) -> Wait:

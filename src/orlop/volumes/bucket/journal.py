@@ -1,7 +1,7 @@
 """What has been fetched of a copy's large files, and which files nobody has touched since they were: one line each.
 
-    large HANDLE        a file that is fetched in parts, wherever it is by now
-    part HANDLE N       its part N is there, and on disk; whatever was written to it since must not be fetched again
+    file HANDLE SIZE    a placeholder of so many bytes was made, wherever it is by now
+    part HANDLE N       part N of a large one is on disk; it must not be fetched again, for others may have written to it
     ours INODE CTIME    when its time of change was this, nobody but us had touched a file
 
 Lines are only added. A part is written down, durably, before anybody may write to it; the rest may be lost.
@@ -40,9 +40,9 @@ class Journal:
         with self._lock:
             os.fdatasync(self._open())
 
-    def large(self, handle: bytes) -> None:
-        """A file is fetched in parts; durable after `sync`."""
-        self._add(f"large {handle.hex()}")
+    def file(self, handle: bytes, size: int) -> None:
+        """A placeholder was made; durable after `sync`."""
+        self._add(f"file {handle.hex()} {size}")
 
     def parts(self, handle: bytes, numbers: list[int]) -> None:
         """These parts are there: durably so when this returns."""
@@ -53,11 +53,15 @@ class Journal:
         """It was us who changed a file last, and nobody has before."""
         self._add(f"ours {inode} {changed}")
 
-    def all_large(self) -> Mapping[bytes, set[int]]:
-        """The files that are fetched in parts, and what they have."""
+    def files(self) -> dict[bytes, int]:
+        """Every placeholder that was made, and its size."""
+        return {bytes.fromhex(name): int(size[0]) for kind, name, *size in self._lines() if kind == "file"}
+
+    def done(self) -> Mapping[bytes, set[int]]:
+        """The parts of large files that are there."""
         found: dict[bytes, set[int]] = {}
         for kind, name, *number in self._lines():
-            if kind in ("large", "part"):
+            if kind == "part":
                 found.setdefault(bytes.fromhex(name), set()).update(map(int, number))
         return found
 

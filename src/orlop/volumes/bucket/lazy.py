@@ -18,6 +18,7 @@ from orlop.errors import NoSpace, Unavailable
 from orlop.kernel import freeze, handles, precontent
 from orlop.kernel import syscalls as sc
 from orlop.kernel.precontent import Group
+from orlop.snapshots import placeholders
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.placeholders import Contents, Placeholder, is_larger
 from orlop.snapshots.repository import Repository
@@ -26,7 +27,7 @@ from orlop.snapshots.treereader import TreeReader
 from orlop.volumes import image
 from orlop.volumes.bucket import holding
 from orlop.volumes.bucket.copy import Copy
-from orlop.volumes.bucket.hydrator import Hydrator, lazy_files
+from orlop.volumes.bucket.hydrator import Hydrator, suppress_gone
 from orlop.volumes.bucket.journal import Journal
 from orlop.volumes.bucket.sessions import Place
 from orlop.volumes.bucket.waiting import Waiting
@@ -60,8 +61,7 @@ def begin(repository: Repository, file: SnapshotFile, copy: Copy, place: Place, 
     def made(fd: int, told: Placeholder) -> None:
         nonlocal size
         size += told.size
-        if told.is_large:
-            journal.large(handles.of(fd))
+        journal.file(handles.of(fd), told.size)
         group.mark(fd)
 
     with _marking(copy, place) as (group, root):
@@ -81,10 +81,11 @@ def resume(copy: Copy, place: Place) -> int:
     base, left = copy.base, 0
     assert base is not None  # noqa: S101 - it is what is resumed
     with _marking(copy, place) as (group, root), sc.closing(os.open(root, os.O_RDONLY | os.O_DIRECTORY)) as folder:
-        for path, told in lazy_files(folder):
-            with sc.closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
-                group.mark(fd)
-                left += told.size
+        for handle, size in Journal(copy.journal).files().items():
+            with suppress_gone(), sc.closing(handles.opened(folder, handle, os.O_RDONLY)) as fd:
+                if placeholders.of(fd) is not None:
+                    group.mark(fd)
+                    left += size
     return max(base.lazy - left, 0)
 
 
@@ -122,12 +123,16 @@ def is_touched(copy: Copy) -> bool:
     base, ours = copy.base, Journal(copy.journal).untouched()
     assert base is not None  # noqa: S101 - there was a beginning
     with image.opened(copy.image) as root:
-        for folder, folders, files in os.walk(root / image.DATA):
+        for folder, folders, files in os.walk(root / image.DATA, onerror=_fail):
             for name in (".", *folders, *files):
                 status = os.lstat(f"{folder}/{name}")
                 if status.st_ctime_ns > base.restored and ours.get(status.st_ino) != status.st_ctime_ns:
                     return True
     return False
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def forget(place: Place) -> None:
