@@ -82,7 +82,8 @@ def test_a_backup_with_tar_of_what_is_not_here_yet_is_byte_for_byte(lab: Lab, mo
     lab.sh("docker run --name user -v data:/data ubuntu true")
     moved()
     backup = f"-v {lab.folder}:/backup ubuntu tar -cSf /backup/lazy.tar -C /data large 1 499"
-    lab.sh(f"docker run --rm --volumes-from user {backup}")
+    # Status 1: the large file has changed its ctime while it was read, which is what fetching it does.
+    lab.sh(f"docker run --rm --volumes-from user {backup} || test $? = 1")
 
     found = lab.out(f"tar -xOf {lab.folder}/lazy.tar large | sha256sum && tar -xOf {lab.folder}/lazy.tar 1 499")
 

@@ -1,7 +1,7 @@
 """What has been fetched of a copy's large files, and which files nobody has touched since they were: one line each.
 
     file HANDLE SIZE    a placeholder of so many bytes was made, wherever it is by now
-    part HANDLE N       part N of a large one is on disk; it must not be fetched again, for others may have written to it
+    part HANDLE N       part N of a large one is on disk; it is never fetched again: others may have written to it
     ours INODE CTIME    when its time of change was this, nobody but us had touched a file
 
 Lines are only added. A part is written down, durably, before anybody may write to it; the rest may be lost.
