@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import NoSpace, Unavailable
+from orlop.errors import Corrupt, NoSpace, Unavailable
 from orlop.kernel import freeze, handles, precontent
 from orlop.kernel import syscalls as sc
 from orlop.kernel.precontent import Group
@@ -77,11 +77,16 @@ def begin(repository: Repository, file: SnapshotFile, copy: Copy, place: Place, 
 
 
 def resume(copy: Copy, place: Place) -> int:
-    """After a crash: mark anew what is still missing, before anybody can see it; how many bytes are here already."""
-    base, left = copy.base, 0
+    """After a crash: mark anew what is still missing, before anybody can see it; how many bytes are here already.
+
+    Raises `Corrupt` if nobody knows what is missing.
+    """
+    base, left, made = copy.base, 0, Journal(copy.journal).files()
     assert base is not None  # noqa: S101 - it is what is resumed
+    if not made:
+        raise Corrupt(f"'{copy.journal}' is gone, which says what is missing; move '{copy.folder}' away to begin anew")
     with _marking(copy, place) as (group, root), sc.closing(os.open(root, os.O_RDONLY | os.O_DIRECTORY)) as folder:
-        for handle, size in Journal(copy.journal).files().items():
+        for handle, size in made.items():
             with suppress_gone(), sc.closing(handles.opened(folder, handle, os.O_RDONLY)) as fd:
                 if placeholders.of(fd) is not None:
                     group.mark(fd)
