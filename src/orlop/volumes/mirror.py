@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from orlop.kernel import syscalls as sc
 _JUST_NOW = 50_000_000
 """Nanoseconds in which two changes may have the same time; the kernel's clock ticks every 1 to 10 ms."""
 _TEMPORARY = "new"
-NOBODY: Mapping[int, int] = {}
+Ours = Mapping[int, Collection[int]]
+NOBODY: Ours = {}
 
 
 class Mirror:
@@ -30,7 +31,7 @@ class Mirror:
     Names are relative to the three folders; ``.`` is all.
     """
 
-    def __init__(self, source: Path, mirror: Path, before: Path, since: int = 0, ours: Mapping[int, int] = NOBODY):
+    def __init__(self, source: Path, mirror: Path, before: Path, since: int = 0, ours: Ours = NOBODY):
         """All three are on one filesystem with reflinks; ``mirror`` and ``before`` are made if they are missing.
 
         Files and folders that changed after ``since`` (nanoseconds; 0: nobody asks) are remembered in ``touched``,
@@ -87,7 +88,7 @@ class Mirror:
 
     def _touch(self, name: str, original: os.stat_result) -> None:
         changed = original.st_ctime_ns
-        if self._since and changed > self._since and self._ours.get(original.st_ino) != changed:
+        if self._since and changed > self._since and changed not in self._ours.get(original.st_ino, ()):
             self.touched.add(name)
 
     def _update_folder(self, name: str, original: os.stat_result) -> None:

@@ -8,7 +8,7 @@ the clone that a file had before tells which of its blocks have changed.
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from orlop.errors import Unavailable
 from orlop.kernel import freeze, pause
 from orlop.kernel.watch import Overflow, Watch
 from orlop.volumes import image
-from orlop.volumes.mirror import NOBODY, Mirror
+from orlop.volumes.mirror import NOBODY, Mirror, Ours
 
 SHADOW, BEFORE = "shadow", "before"
 _FEW = 64
@@ -27,7 +27,7 @@ _ROUNDS = 6
 class Shadow:
     """The shadow in the filesystem whose root is the folder ``root``."""
 
-    def __init__(self, root: Path, since: int = 0, ours: Mapping[int, int] = NOBODY):
+    def __init__(self, root: Path, since: int = 0, ours: Ours = NOBODY):
         """``root`` holds the volume's files in `image.DATA`; see `Mirror` for ``since`` and ``ours``."""
         self._root, self._since, self._ours = root, since, ours
         self.touched: set[str] = set()

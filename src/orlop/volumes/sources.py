@@ -14,7 +14,7 @@ What a way of reading promises is written into each snapshot, under the name abo
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Protocol
 from orlop.errors import Unavailable
 from orlop.kernel import btrfs, freeze, pause
 from orlop.volumes import image
-from orlop.volumes.mirror import NOBODY
+from orlop.volumes.mirror import NOBODY, Ours
 from orlop.volumes.shadow import Shadow
 
 Users = Callable[[], Sequence[int]]
@@ -64,7 +64,7 @@ class Source(Protocol):
 class ShadowSource:
     """An XFS of ours, with its shadow."""
 
-    def __init__(self, file: Path, users: Users, since: int = 0, ours: Mapping[int, int] = NOBODY):
+    def __init__(self, file: Path, users: Users, since: int = 0, ours: Ours = NOBODY):
         """``file`` has the filesystem, mounted or not; `changed_since` is about ``since``, ``ours``: see `Mirror`."""
         self._file, self._users, self._since, self._shadow = file, users, since, Shadow(Path("/"))
         self._ours = ours

@@ -236,7 +236,7 @@ class Hydrator:
             while lazy is not None and not lazy.is_over and not self._stopped.is_set():
                 with lazy.lock:
                     if not lazy.is_over:
-                        self._fill(lazy, file, lazy.rest()[:_RUN])
+                        self._fill(lazy, file, lazy.rest()[:1])
                 self._stopped.wait(_COURTESY)
 
     def _fetch_small(self, found: Sequence[bytes]) -> None:

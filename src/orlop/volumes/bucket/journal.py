@@ -65,9 +65,13 @@ class Journal:
                 found.setdefault(bytes.fromhex(name), set()).update(map(int, number))
         return found
 
-    def untouched(self) -> Mapping[int, int]:
-        """When files, by their inode, were changed last by us, if only by us."""
-        return {int(inode): int(changed[0]) for kind, inode, *changed in self._lines() if kind == "ours"}
+    def untouched(self) -> Mapping[int, set[int]]:
+        """When files, by their inode, were changed by us, and by nobody before; after a crash any of these may hold."""
+        found: dict[int, set[int]] = {}
+        for kind, inode, *changed in self._lines():
+            if kind == "ours":
+                found.setdefault(int(inode), set()).add(int(changed[0]))
+        return found
 
     def _lines(self) -> Iterator[list[str]]:
         if self._path.exists():

@@ -131,7 +131,7 @@ def is_touched(copy: Copy) -> bool:
         for folder, folders, files in os.walk(root / image.DATA, onerror=_fail):
             for name in (".", *folders, *files):
                 status = os.lstat(f"{folder}/{name}")
-                if status.st_ctime_ns > base.restored and ours.get(status.st_ino) != status.st_ctime_ns:
+                if status.st_ctime_ns > base.restored and status.st_ctime_ns not in ours.get(status.st_ino, ()):
                     return True
     return False
 

@@ -88,6 +88,7 @@ class LazyFile:
                 self._is_cut(file)
                 return
         self._tidy(file)
+        self._note(file)
 
     def settle(self, file: int, parts: Iterable[Part]) -> None:
         """``parts`` are on disk: they are never written again, and when all are there, nobody asks any more."""
@@ -100,12 +101,7 @@ class LazyFile:
         whole = len(self._done) == len(self._parts)
         if whole:
             os.removexattr(file, placeholders.ATTRIBUTE)
-        status = os.fstat(file)
-        self._changed = status.st_ctime_ns
-        # A file that was moved meanwhile would be taken for the one that was there.
-        self._is_touched |= _path(file) != self._path
-        if not self._is_touched:
-            self._journal.ours(status.st_ino, self._changed)
+        self._note(file)
         if whole:
             self._finish(file)
 
@@ -113,6 +109,15 @@ class LazyFile:
         if not self._parts:
             self._parts = self._contents.parts(self.told)
         return self._parts
+
+    def _note(self, file: int) -> None:
+        """Remember when we changed the file, unless others have."""
+        status = os.fstat(file)
+        self._changed = status.st_ctime_ns
+        # A file that was moved meanwhile would be taken for the one that was there.
+        self._is_touched |= _path(file) != self._path
+        if not self._is_touched:
+            self._journal.ours(status.st_ino, self._changed)
 
     def _tidy(self, file: int) -> None:
         """What a write takes away: times, capabilities, and without CAP_FSETID the bits of set-user-ID."""
