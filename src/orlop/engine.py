@@ -146,16 +146,26 @@ def buckets(config: Config) -> Use:
     """What this host does with volumes in buckets."""
     told = {name: os.environ.get(name, "") for name in bucket_settings.SETTINGS}
     folders = config.root / "drivers" / "bucket", config.run / "bucket", config.mounts or config.root / "mounts"
-    return Use(*folders, told, references.resolver(vault(config)), boot=config.boot, step=config.step)
+    resolve = references.resolver(vault(config))
+    return Use(
+        *folders, told, resolve, boot=config.boot, step=config.step, hydrate=lambda key: _start(config, "hydrate", key)
+    )
 
 
 def _keep(config: Config) -> None:
-    """Start a keeper, which outlives this process; if there is one, it returns at once."""
+    """Start a keeper; if there is one, it returns at once."""
+    _start(config, "keep")
+
+
+def _start(config: Config, *words: str) -> None:
+    """Start an orlop that outlives this process."""
     run = config.run / "bucket"
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (run / "keeper.log").open("ab") as log:
-        processes.Child(
-            command(config, "keep"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        processes.reap(
+            processes.Child(
+                command(config, *words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         )
 
 

@@ -10,8 +10,8 @@ from orlop import __version__
 from orlop.errors import OrlopError
 
 _COMMANDS = (
-    "backup", "completion", "driver", "info", "install", "keep", "plugin", "restore", "secret", "serve", "snapshot",
-    "system", "uninstall", "volume",
+    "backup", "completion", "driver", "hydrate", "info", "install", "keep", "plugin", "restore", "secret", "serve",
+    "snapshot", "system", "uninstall", "volume",
 )  # fmt: skip
 """Each is in the module of its name, which is imported when it is asked for: starting has to be quick."""
 _ELSEWHERE = {"info": "system", "restore": "backup", "uninstall": "install"}

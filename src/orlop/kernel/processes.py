@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import subprocess
+import threading
 from pathlib import Path
 
 from orlop.kernel import syscalls as sc
@@ -15,6 +16,11 @@ class Child(subprocess.Popen[bytes]):
 
     def __del__(self) -> None:
         """Popen's would warn of just that."""
+
+
+def reap(child: Child) -> None:
+    """Let nothing of ``child`` be left when it has ended, if that is before we do."""
+    threading.Thread(target=child.wait, daemon=True, name="reap").start()
 
 
 def leave_no_core() -> None:

@@ -68,6 +68,8 @@ def config(python: str) -> Mapping[str, object]:
         "env": [
             {"name": "PYTHONPATH", "value": rootfs.PACKAGES},
             *(_setting(name, about) for name, about in _SETTINGS.items()),
+            # All processes of a plugin end with it, also those that hold back readers of what is not here yet.
+            _setting("ORLOP_BUCKET_LAZY", "Whether files of buckets are fetched while they are used", "false"),
         ],
         "linux": {"capabilities": _capabilities(), "allowAllDevices": True},
     }
@@ -109,5 +111,5 @@ def _mount(
     }
 
 
-def _setting(name: str, about: str) -> Mapping[str, object]:
-    return {"name": name, "description": about, "value": "", "settable": ["value"]}
+def _setting(name: str, about: str, value: str = "") -> Mapping[str, object]:
+    return {"name": name, "description": about, "value": value, "settable": ["value"]}

@@ -5,6 +5,7 @@ wrote the repository may be hostile: nothing is ever made outside the target, an
 """
 
 import contextlib
+import errno
 import os
 import queue
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from orlop.errors import Corrupt, NotFound
-from orlop.snapshots import metadata, nodes, ranges, source, target
+from orlop.snapshots import metadata, nodes, placeholders, ranges, source, target
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.locks import Lock
@@ -30,6 +31,8 @@ from orlop.snapshots.workers import Workers
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 2 << 20
 _FETCHES: Final = 4
+Lazy = Callable[[int, placeholders.Placeholder], object]
+"""Who takes placeholders as they are made: each open, before it can be found under its name as it is to be."""
 
 
 @dataclass(slots=True)
@@ -44,12 +47,14 @@ class Restored:
 
 
 def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, path: str = "", delete: bool = False,
-            progress: Callable[[Progress], None] | None = None, processes: int | None = None) -> Restored:  # fmt: skip
+            progress: Callable[[Progress], None] | None = None, processes: int | None = None,
+            lazy: Lazy | None = None) -> Restored:  # fmt: skip
     """Make ``folder`` have what ``path`` has in the snapshot ("" for all of it); it is made if it is missing.
 
     A folder gives its entries and, to ``folder``, its owner, mode, attributes and times; a file is put into ``folder``.
     What is there already and is not as in the snapshot is replaced; with ``delete`` what the snapshot does not have is
     removed. Files that the kernel knows to be untouched since the snapshot stay. Asking again after a crash is right.
+    With ``lazy`` files get no content: each is a placeholder that is given to it (`orlop.snapshots.placeholders`).
 
     Raises `NotFound` if the snapshot has no such path, `Corrupt` if a tree cannot be read; damaged files are left out
     and reported.
@@ -62,7 +67,7 @@ def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, pat
         folder.mkdir(parents=True, exist_ok=True)
         root = os.open(folder, source.FOLDER)
         try:
-            return _Restore(repository, trees, root, progress, count, delete=delete).run(node)
+            return _Restore(repository, trees, root, progress, count, delete=delete, lazy=lazy).run(node)
         finally:
             os.close(root)
 
@@ -88,9 +93,10 @@ class _Folder:
 
 class _Restore:
     def __init__(self, repository: Repository, trees: TreeReader, root: int,
-                 progress: Callable[[Progress], None] | None, count: int, *, delete: bool) -> None:  # fmt: skip
+                 progress: Callable[[Progress], None] | None, count: int, *, delete: bool,
+                 lazy: Lazy | None) -> None:  # fmt: skip
         self._repository, self._trees, self._root = repository, trees, root
-        self._progress, self._delete = progress, delete
+        self._progress, self._delete, self._lazy = progress, delete, lazy
         self._results: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
         self._workers = Workers(
             "orlop.snapshots.restoreworker", Start(repository.sealing_keys, root), root, Done, self._results.put,
@@ -176,18 +182,31 @@ class _Restore:
             else:
                 if name in there:
                     target.remove(fd, name)
-                self._make(fd, folder.path, name, path, node)
+                self._make(fd, folder, name, path, node)
         except (OSError, ValueError, OverflowError) as error:  # the latter two: numbers and targets no kernel takes
             self._note(path, "unwritable", str(error))
 
-    def _make(self, fd: int, folder: bytes, name: bytes, path: bytes, node: Node) -> None:
+    def _make(self, fd: int, folder: _Folder, name: bytes, path: bytes, node: Node) -> None:
         first = self._remember(node, path)
         if first is not None:
             self._links.append((path, first))
         elif node.type != "file":
             self._count(path, 0, self._refused(target.special(fd, node)))
-        else:
-            self._file(folder, name, path, node)
+        elif self._lazy is None or not self._placeholder(fd, folder, name, path, node):
+            self._file(folder.path, name, path, node)
+
+    def _placeholder(self, fd: int, folder: _Folder, name: bytes, path: bytes, node: Node) -> bool:
+        """Make a placeholder; False where that is no use: the file is empty, or sparse and larger than what is free."""
+        if not node.size or not folder.node.subtree or self._lazy is None:
+            return False
+        try:
+            refused = placeholders.make(fd, name, node, folder.node.subtree, self._lazy)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
+        self._count(path, node.size, self._refused(refused))
+        return True
 
     def _remember(self, node: Node, path: bytes) -> bytes | None:
         """The path of the same inode that came before, if any."""

@@ -53,7 +53,7 @@ class LargeRestores:
     def _make(self, folder: bytes, name: bytes, node: Node, places: list[Place]) -> list[str]:
         size = sum(blob.size for _, blob in places)
         with source.beneath(self._root, folder) as there, target.NewFile(there, name, size) as fd:
-            parts = [self._start(fd, start, run) for start, run in _runs(places)]
+            parts = [self._start(fd, start, run) for start, run in runs(places)]
             errors = [error for part in parts if (error := part.exception()) is not None]
             if errors:
                 raise errors[0]
@@ -74,7 +74,7 @@ class LargeRestores:
             start += blob.size
 
 
-def _runs(places: list[Place]) -> Iterator[tuple[int, list[Place]]]:
+def runs(places: list[Place]) -> Iterator[tuple[int, list[Place]]]:
     """The blobs in turn, some at a time, with the place of the first in the file."""
     run: list[Place] = []
     start = length = 0

@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from orlop.kernel import syscalls as sc
 _JUST_NOW = 50_000_000
 """Nanoseconds in which two changes may have the same time; the kernel's clock ticks every 1 to 10 ms."""
 _TEMPORARY = "new"
+Ours = Mapping[int, Collection[int]]
+NOBODY: Ours = {}
 
 
 class Mirror:
@@ -29,12 +31,13 @@ class Mirror:
     Names are relative to the three folders; ``.`` is all.
     """
 
-    def __init__(self, source: Path, mirror: Path, before: Path, since: int = 0):
+    def __init__(self, source: Path, mirror: Path, before: Path, since: int = 0, ours: Ours = NOBODY):
         """All three are on one filesystem with reflinks; ``mirror`` and ``before`` are made if they are missing.
 
-        Files and folders that changed after ``since`` (nanoseconds; 0: nobody asks) are remembered in ``touched``.
+        Files and folders that changed after ``since`` (nanoseconds; 0: nobody asks) are remembered in ``touched``,
+        but for files that were changed last by orlop itself: ``ours`` has their inodes, and when that was.
         """
-        self._since = since
+        self._since, self._ours = since, ours
         self.touched: set[str] = set()
         self._source, self._mirror, self._before = str(source), str(mirror), str(before)
         self._linked: dict[int, str] = {}
@@ -84,7 +87,8 @@ class Mirror:
             self._describe(folder, os.lstat(f"{self._source}/{folder}"))
 
     def _touch(self, name: str, original: os.stat_result) -> None:
-        if self._since and original.st_ctime_ns > self._since:
+        changed = original.st_ctime_ns
+        if self._since and changed > self._since and changed not in self._ours.get(original.st_ino, ()):
             self.touched.add(name)
 
     def _update_folder(self, name: str, original: os.stat_result) -> None:

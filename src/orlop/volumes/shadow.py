@@ -16,7 +16,7 @@ from orlop.errors import Unavailable
 from orlop.kernel import freeze, pause
 from orlop.kernel.watch import Overflow, Watch
 from orlop.volumes import image
-from orlop.volumes.mirror import Mirror
+from orlop.volumes.mirror import NOBODY, Mirror, Ours
 
 SHADOW, BEFORE = "shadow", "before"
 _FEW = 64
@@ -27,9 +27,9 @@ _ROUNDS = 6
 class Shadow:
     """The shadow in the filesystem whose root is the folder ``root``."""
 
-    def __init__(self, root: Path, since: int = 0):
-        """``root`` holds the volume's files in `image.DATA`; see `Mirror` for ``since``."""
-        self._root, self._since = root, since
+    def __init__(self, root: Path, since: int = 0, ours: Ours = NOBODY):
+        """``root`` holds the volume's files in `image.DATA`; see `Mirror` for ``since`` and ``ours``."""
+        self._root, self._since, self._ours = root, since, ours
         self.touched: set[str] = set()
         self.is_changed = True
         self.folder = root / SHADOW
@@ -40,7 +40,7 @@ class Shadow:
         False if they cannot be held still: then each file is whole, but not all are of one moment.
         """
         mirror, watch = (
-            Mirror(self._root / image.DATA, self.folder, self._root / BEFORE, self._since),
+            Mirror(self._root / image.DATA, self.folder, self._root / BEFORE, self._since, self._ours),
             Watch(self._root),
         )
         device = self._root.stat().st_dev

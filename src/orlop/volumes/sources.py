@@ -23,6 +23,7 @@ from typing import Protocol
 from orlop.errors import Unavailable
 from orlop.kernel import btrfs, freeze, pause
 from orlop.volumes import image
+from orlop.volumes.mirror import NOBODY, Ours
 from orlop.volumes.shadow import Shadow
 
 Users = Callable[[], Sequence[int]]
@@ -68,9 +69,10 @@ class ShadowSource:
 
     makes_copy = True
 
-    def __init__(self, file: Path, users: Users, since: int = 0):
-        """``file`` has the filesystem, mounted or not; `changed_since` is about ``since`` (nanoseconds)."""
+    def __init__(self, file: Path, users: Users, since: int = 0, ours: Ours = NOBODY):
+        """``file`` has the filesystem, mounted or not; `changed_since` is about ``since``, ``ours``: see `Mirror`."""
         self._file, self._users, self._since, self._shadow = file, users, since, Shadow(Path("/"))
+        self._ours = ours
         self._has_no_room = False
 
     def ahead(self) -> Path | None:
@@ -81,7 +83,7 @@ class ShadowSource:
     def still(self) -> Iterator[Still]:
         """See `Source`."""
         with _alone(self._file), image.opened(self._file) as root, ExitStack() as stack:
-            self._shadow = Shadow(root, self._since)
+            self._shadow = Shadow(root, self._since, self._ours)
             if image.is_cloned(self._file):
                 self._shadow.drop()
                 image.forget_clone(self._file)

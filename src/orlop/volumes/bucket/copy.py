@@ -2,6 +2,7 @@
 
     <folder>/image         a filesystem of ours; its blocks are taken when they are written
     <folder>/base.json     which volume it is of, and from which snapshot its files go on
+    <folder>/lazy          what has been fetched of a copy that is used before it is complete
     <folder>/kept-EPOCH    an image whose last changes never became part of the volume
 
 ``base.json`` is written before anything depends on it: a snapshot that is being published is named there before any
@@ -30,6 +31,9 @@ class Base:
     ``complete`` is false while the files are brought here. ``clean`` says that nothing followed. ``restored`` is the
     time (nanoseconds, by the copy's own filesystem) after which every change is one that followed; 0 where the copy
     has shipped itself since.
+
+    ``lazy`` is not 0 where the content of files is fetched while they are used: the bytes that were missing when that
+    began (`orlop.volumes.bucket.lazy`). Such a copy is not complete, and all that may be done with it is using it.
     """
 
     id: str
@@ -39,10 +43,16 @@ class Base:
     complete: bool = False
     clean: bool = False
     restored: int = 0
+    lazy: int = 0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether containers may see it."""
+        return self.complete or self.lazy > 0
 
     def goes_on_from(self, volume: str, snapshot: str) -> bool:
         """Whether these files have everything that ``snapshot`` of ``volume`` has."""
-        return self.id == volume and self.complete and snapshot in {self.snapshot, self.pending}
+        return self.id == volume and self.is_usable and snapshot in {self.snapshot, self.pending}
 
     def published(self, snapshot: str) -> "Base":
         """What is known when ``snapshot`` turns out to be the volume's head, and the files are about to be used."""
@@ -57,7 +67,7 @@ class Copy:
     def __init__(self, folder: Path):
         """Nothing is read yet."""
         self.folder, self.image = folder, folder / "image"
-        self._base = folder / "base.json"
+        self._base, self.journal = folder / "base.json", folder / "lazy"
 
     @property
     def base(self) -> Base | None:
@@ -89,7 +99,7 @@ class Copy:
     def begin(self, base: Base, size: int, root: image.Root) -> None:
         """An empty filesystem, or the one that is there, which from now on is on its way to ``base``."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.know(replace(base, complete=False, clean=False))
+        self.know(replace(base, complete=False, clean=False, lazy=0))
         image.make(self.image, "xfs", size, root, thin=True)
 
     def grow(self, size: int) -> None:
@@ -106,6 +116,7 @@ class Copy:
             kept = self.folder / f"kept-{epoch}-{number}"
         self.image.rename(kept)
         self._base.unlink(missing_ok=True)
+        self.journal.unlink(missing_ok=True)
         sync(self.folder)
         return kept
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orlop.errors import Conflict, NotFound
+from orlop.errors import Busy, Conflict, NotFound
 from orlop.mount import Mount
 from orlop.volumes import image
 from orlop.volumes.bucket import heads, settings
@@ -21,7 +21,7 @@ from orlop.volumes.bucket.backend import VOLUME, Backend
 from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.lease import Fenced, release
 from orlop.volumes.bucket.sessions import Session
-from orlop.volumes.bucket.use import Use
+from orlop.volumes.bucket.use import Broken, Use
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.sources import ShadowSource, Source, Users
 
@@ -89,6 +89,9 @@ class BucketDriver:
         if session is not None and session.phase == "lost":
             self.use.abandon(session)
             session = None
+        if session is not None and session.phase == "broken":
+            self.use.let_go(session)
+            session = None
         if session is None:
             new = Session(volume.key, volume.name, volume.options, secrets.token_hex(16))
             # Known here before the store knows of it: after a crash the lease is found to be ours.
@@ -102,13 +105,18 @@ class BucketDriver:
     def detach(self, volume: Volume) -> None:
         """See `VolumeDriver.detach`: everything is in the bucket before another host may have it."""
         session = self.use.sessions.get(volume.key)
-        if session is not None and session.phase == "fetching":
+        if session is not None and session.phase in ("fetching", "broken"):
             self.use.let_go(session)
         elif session is not None:
             try:
-                self.use.change(session, phase="leaving")
-                self.use.ship(session, last=True)
-                self.use.step("bucket: shipped")
+                session = self.use.change(session, phase="leaving")
+                if not self.use.is_untouched(session):
+                    self.tend()
+                    self.use.complete(session)
+                    self.use.ship(session, last=True)
+                    self.use.step("bucket: shipped")
+            except Broken:
+                self.use.let_go(session)
             except Fenced as error:
                 _log.warning("volume %r: %s", session.name, error)
                 self.use.abandon(session)
@@ -141,6 +149,8 @@ class BucketDriver:
         """See `orlop.volumes.driver.Stillable`."""
         del mountpoint
         copy = self.use.copy(volume.key)
+        if (fetched := self._fetched(volume)) is not None:
+            raise Busy(f"{fetched} of the files of volume {volume.name!r} are here so far; try again when all are")
         with self.use.sessions.shipping(volume.key):
             copy.doubt()
         return ShadowSource(copy.image, users)
@@ -151,11 +161,20 @@ class BucketDriver:
         told: dict[str, object] = {"LostIfThisHostDies": f"at most the last {settings.sync(volume)} seconds"}
         if session is not None:
             told |= {"Epoch": session.epoch, "Phase": session.phase, "Shipped": session.shipped}
+        if (fetched := self._fetched(volume)) is not None:
+            told["Fetched"] = fetched
         if session is not None and session.reason:
             told["Trouble"] = session.reason
         if kept:
             told["Kept"] = [str(path) for path in kept]
         return told
+
+    def _fetched(self, volume: Volume) -> str | None:
+        """How much of a volume that is in use is here; None if that is all, or nothing is known."""
+        session, base = self.use.sessions.get(volume.key), self.use.copy(volume.key).base
+        if session is None or base is None or not base.lazy:
+            return None
+        return f"{min(session.fetched * 100 // base.lazy, 99)} %"
 
     def tend(self) -> None:
         """See `orlop.volumes.driver.Tended`."""

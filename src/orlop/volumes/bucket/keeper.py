@@ -63,7 +63,7 @@ class Keeper:
                 self._lose(session, "the store did not answer, and the lease could not be renewed in time")
             elif session.token not in self._tended:
                 self._tended.add(session.token)
-                for work in (self._renew, self._ship):
+                for work in (self._renew, self._ship, self._hydrate):
                     threading.Thread(target=work, args=(session,), daemon=True, name=session.name).start()
         return bool(found)
 
@@ -103,7 +103,7 @@ class Keeper:
         seconds, written, due = sync(Volume(session.name, "bucket", session.options)), -1, 0.0
         while (now := self._current(session)) is not None:
             due = due or self._clock.now() + seconds
-            if now.phase != "using" or self._clock.now() < due:
+            if now.phase != "using" or self._clock.now() < due or self._is_lazy(now):
                 self._clock.sleep(min(_LOOK * 2, seconds))
                 continue
             try:
@@ -117,6 +117,18 @@ class Keeper:
                 _log.warning("volume %r is not shipped: %s", session.name, error)
                 self._sessions.change(now, reason=f"not shipped: {error}")
                 due = self._clock.now() + min(seconds, 10)
+
+    def _hydrate(self, session: Session) -> None:
+        """See to it that a process fetches the files of a volume that is used before they are here."""
+        while (now := self._current(session)) is not None and (now.phase == "fetching" or self._is_lazy(now)):
+            if now.phase in ("using", "leaving") and not self._sessions.is_hydrated(now.key):
+                self._use.hydrate(now.key)
+                self._clock.sleep(_AGAIN)
+            self._clock.sleep(_LOOK)
+
+    def _is_lazy(self, session: Session) -> bool:
+        base = self._use.copy(session.key).base
+        return base is not None and base.lazy > 0
 
     def _ttl(self, session: Session) -> float:
         return ttl(self._use.backend(session.options).catalog.get(session.name).as_volume())
@@ -137,9 +149,4 @@ class Keeper:
 
     def _lose(self, session: Session, reason: str) -> None:
         """Another host may write from now on: nobody here does."""
-        if self._sessions.change(session, phase="lost", reason=reason) is None:
-            return
-        _log.error("volume %r is stopped here: %s", session.name, reason)
-        if self._use.is_mounted(session.key):
-            with image.opened(self._use.copy(session.key).image) as root:
-                freeze.shut_down(root)
+        self._use.stop(session, "lost", reason)

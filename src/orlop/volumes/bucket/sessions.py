@@ -14,17 +14,19 @@ from typing import Literal
 
 from orlop.kernel.locks import Locks
 
-Phase = Literal["fetching", "using", "leaving", "lost"]
+Phase = Literal["fetching", "using", "leaving", "broken", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """This host's use of a volume.
 
-    ``phase``: its files are fetched; it is used, and shipped every now and then; the last shipment is under way; or
-    another host may have it by now. ``reason`` says why that is so, or why it could not be shipped last. ``token``
-    tells this use from all others; ``epoch`` is what the lease was given, 0 before. ``lost_at`` is when the lease ends
-    unless it is renewed (seconds of CLOCK_BOOTTIME), ``shipped`` when the files were shipped last (seconds since 1970).
+    ``phase``: its files are fetched; it is used, and shipped every now and then; the last shipment is under way; its
+    files must not be read until it is attached anew; or another host may have it by now. ``reason`` says why one of
+    the latter two is so, or why it could not be shipped last. ``token`` tells this use from all others; ``epoch`` is
+    what the lease was given, 0 before. ``lost_at`` is when the lease ends unless it is renewed (seconds of
+    CLOCK_BOOTTIME), ``shipped`` when the files were shipped last (seconds since 1970). ``fetched`` bytes are here, of
+    a copy that is lazy.
     """
 
     key: str
@@ -35,7 +37,17 @@ class Session:
     phase: Phase = "fetching"
     lost_at: float = 0.0
     shipped: float = 0.0
+    fetched: int = 0
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where processes meet about the missing files of a volume: who holds them back, and who waits for them."""
+
+    hold: Path
+    wait: Path
+    numbers: Path
 
 
 class Sessions:
@@ -98,9 +110,21 @@ class Sessions:
         """Whether there is a keeper."""
         return self._locks.is_held("~keeper")
 
+    def hydrating(self, key: str) -> AbstractContextManager[None]:
+        """What the one process does that fetches the missing files of ``key``; raises `Busy` if there is another."""
+        return self._locked(key, "hydrating", patience=0)
+
+    def is_hydrated(self, key: str) -> bool:
+        """Whether there is such a process."""
+        return self._locks.is_held(f"{key}~hydrating")
+
     def _locked(self, key: str, what: str, patience: float = math.inf) -> AbstractContextManager[None]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._locks.hold(f"{key}~{what}", patience)
+
+    def place(self, key: str) -> Place:
+        """Where processes meet about files that are missing."""
+        return Place(*(self._path(key, kind) for kind in ("hold", "wait", "numbers")))
 
     def _path(self, key: str, kind: str) -> Path:
         # A volume may be called a.lock.

@@ -15,7 +15,8 @@ _PREFIX = "ORLOP_BUCKET_"
 STORE = ("endpoint", "region", "access_key", "secret_key", "account", "key")
 """The settings of the store: options of a volume, or settings of the daemon with `_PREFIX`."""
 SECRETS = frozenset({"password", "access_key", "secret_key", "key"})
-SETTINGS = (ADDRESS, PASSWORD, *(_PREFIX + name.upper() for name in STORE))
+LAZY = _PREFIX + "LAZY"
+SETTINGS = (ADDRESS, PASSWORD, LAZY, *(_PREFIX + name.upper() for name in STORE))
 """What the daemon, or ``docker plugin set``, can be told once for all volumes."""
 DEFAULT_SIZE, DEFAULT_SYNC = "10g", 60
 _LEAST_SYNC, _LEAST_LEASE = 1, 2
@@ -23,6 +24,7 @@ HELP: Mapping[str, str] = {
     "size": f"most bytes it may hold (default {DEFAULT_SIZE}); only what is used takes room on a host",
     "sync": f"seconds between shipments in use: what is lost at most if a host dies (default {DEFAULT_SYNC})",
     "lease": f"seconds after which a silent host loses the volume to another (default {TTL:.0f})",
+    "lazy": "whether files are fetched while they are used: true, false, or auto, for large volumes (default auto)",
     "uid": "owner of its root (default 0)",
     "gid": "group of its root (default 0)",
     "mode": "permissions of its root, in octal (default 0755)",
@@ -47,6 +49,7 @@ def check(volume: Volume) -> None:
         raise Invalid(f"option 'size' is less than the {LEAST['xfs'] >> 20} MiB that its filesystem needs")
     if volume.options.get("backing", "relocatable") != "relocatable":
         raise Invalid(f"option 'backing' is {volume.options['backing']!r}; driver 'bucket' knows 'relocatable'")
+    lazy(volume, {})
     alone = [name for name in ("password", *STORE) if name in volume.options and "store" not in volume.options]
     if alone:
         raise Invalid(f"option {alone[0]!r} needs 'store' beside it")
@@ -74,6 +77,14 @@ def ttl(volume: Volume) -> float:
     if seconds < _LEAST_LEASE:
         raise Invalid(f"option 'lease' of volume {volume.name!r} must be at least {_LEAST_LEASE} seconds")
     return float(seconds)
+
+
+def lazy(volume: Volume, settings: Mapping[str, str]) -> str:
+    """Whether files may be fetched while they are used: true, false or auto."""
+    wish = volume.options.get("lazy") or settings.get(LAZY) or "auto"
+    if wish not in ("true", "false", "auto"):
+        raise Invalid(f"option 'lazy' of volume {volume.name!r} is {wish!r}; it can be true, false or auto")
+    return wish
 
 
 def place(options: Mapping[str, str], settings: Mapping[str, str]) -> Place:

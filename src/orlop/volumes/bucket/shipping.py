@@ -17,6 +17,8 @@ from orlop.volumes import image
 from orlop.volumes.bucket.backend import VOLUME
 from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.copy import Base, Copy
+from orlop.volumes.bucket.journal import Journal
+from orlop.volumes.bucket.lazy import is_touched
 from orlop.volumes.comparing import by_blocks
 from orlop.volumes.sources import ShadowSource, Users
 
@@ -33,7 +35,7 @@ def fetch(repository: Repository, definition: Definition, snapshot: str, copy: C
             file = repository.snapshot(snapshot)
             done = restore(repository, file, root / image.DATA, path=(file.paths or [""])[0].strip("/"), delete=True)
             refuse(done.problems, f"volume {definition.name!r}")
-        base = replace(base, complete=True, restored=_now(root))
+        base = replace(base, complete=True, restored=clock_of(root))
     return copy.know(base)
 
 
@@ -48,7 +50,7 @@ def ship(
     if base is None or not base.complete:
         raise Unavailable(f"volume {definition.name!r} has no files here that could be shipped")
     copy.doubt()
-    source = ShadowSource(copy.image, users, since=base.restored)
+    source = _source(copy, base, users)
     with source.still() as still:
         tags = [VOLUME + definition.id, f"{EPOCH}{epoch}", HOW + still.how]
         saved = save(
@@ -64,6 +66,7 @@ def ship(
     copy.know(replace(base, pending=saved.snapshot, epoch=epoch))
     publish(saved.snapshot)
     new = copy.know(Base(base.id, saved.snapshot, epoch=epoch, complete=True))
+    copy.journal.unlink(missing_ok=True)
     source.settle()
     if base.snapshot:
         repository.forget(base.snapshot)
@@ -75,9 +78,16 @@ def is_ahead(copy: Copy) -> bool:
     base = copy.base
     if base is None or base.pending:
         return base is not None
-    source = ShadowSource(copy.image, list, since=base.restored)
+    if base.lazy:
+        return is_touched(copy)
+    source = _source(copy, base, list)
     with source.still():
         return source.is_touched if base.restored else source.is_changed
+
+
+def _source(copy: Copy, base: Base, users: Users) -> ShadowSource:
+    """The copy's files, and who but orlop has touched them since they were restored."""
+    return ShadowSource(copy.image, users, since=base.restored, ours=Journal(copy.journal).untouched())
 
 
 def _as_restored(source: ShadowSource) -> Same:
@@ -90,7 +100,7 @@ def _as_restored(source: ShadowSource) -> Same:
     return same
 
 
-def _now(root: Path) -> int:
+def clock_of(root: Path) -> int:
     """The time by the clock of the filesystem at ``root``; whatever is changed from now on has a later one."""
     # No new file: there may be no room for one.
     os.utime(root)

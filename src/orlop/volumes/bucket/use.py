@@ -10,23 +10,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import Busy, InUse, OrlopError
-from orlop.kernel import processes
+from orlop.errors import Busy, InUse, NoSpace, OrlopError, Unavailable
+from orlop.kernel import freeze, processes
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.namespaces import companions
 from orlop.volumes import image, references
-from orlop.volumes.bucket import heads, settings
+from orlop.volumes.bucket import heads, holding, settings
 from orlop.volumes.bucket.backend import Backend
 from orlop.volumes.bucket.catalog import Definition
 from orlop.volumes.bucket.copy import Base, Copy
 from orlop.volumes.bucket.lease import Clock, Fenced, Lease, Owner, acquire, release
-from orlop.volumes.bucket.sessions import Session, Sessions
+from orlop.volumes.bucket.sessions import Phase, Session, Sessions
 from orlop.volumes.driver import Volume
 from orlop.volumes.options import mode, number
 
 PATIENCE = 1.5
 """How long to wait for a lease, in times for which one is given: a dead host keeps it for 1.1."""
+STALLED = 60.0
+"""Seconds without a byte from the store, after which a last shipment is given up for now."""
+_LOOK = 0.1
 _log = logging.getLogger(__name__)
+
+
+class Broken(Unavailable):
+    """The volume is ours, but its files must not be read before it is attached anew."""
 
 
 class Use:
@@ -43,14 +50,17 @@ class Use:
         boot: str = "",
         clock: Clock | None = None,
         step: Callable[[str], object] = str,
+        hydrate: Callable[[str], object] = str,
     ):
         """``told`` are the daemon's `settings.SETTINGS`; ``mounts`` is where volumes are mounted.
 
-        ``step`` is called between two durable steps, with the name of the place.
+        ``step`` is called between two durable steps, with the name of the place. ``hydrate`` starts a process that
+        calls `orlop.volumes.bucket.fetching.fetch_missing` for the volume whose storage it is given.
         """
         self._root, self._mounts, self.told, self._resolve = root, mounts, told, resolve
         self.sessions, self.clock, self.step = Sessions(run), clock or Clock(), step
         self._boot = boot or processes.boot_id()
+        self.hydrate = hydrate
         self._backends: dict[tuple[object, ...], Backend] = {}
 
     def backend(self, options: Mapping[str, str]) -> Backend:
@@ -129,20 +139,74 @@ class Use:
 
     def _fill(self, backend: Backend, definition: Definition, session: Session, snapshot: str) -> None:
         """Let the copy go on from ``snapshot``, unless it does already."""
-        from orlop.volumes.bucket.shipping import fetch
-
+        self._alone(session)
         volume, copy = definition.as_volume(), self.copy(session.key)
         base = copy.base
         if base is not None and base.goes_on_from(definition.id, snapshot):
             _log.info("volume %r goes on from what is here", session.name)
             copy.know(base.published(snapshot))
+            if base.lazy:
+                self._resume(session)
         else:
             self._replace(copy, base, definition)
             root = image.Root(number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0o755))
             copy.begin(Base(definition.id, snapshot), settings.size(volume), root)
             self.step("bucket: begun")
-            fetch(backend.repository, definition, snapshot, copy)
+            self._fetch(backend, definition, session, snapshot)
         copy.grow(settings.size(volume))
+
+    def _fetch(self, backend: Backend, definition: Definition, session: Session, snapshot: str) -> None:
+        from orlop.volumes.bucket import lazy
+        from orlop.volumes.bucket.shipping import clock_of, fetch
+
+        copy, wish = self.copy(session.key), settings.lazy(Volume(session.name, "bucket", session.options), self.told)
+        file = backend.repository.snapshot(snapshot) if snapshot else None
+        if file is not None and lazy.is_worth_it(backend.repository, file, wish, copy):
+            self._hydrate(session)
+            try:
+                lazy.begin(backend.repository, file, copy, self.sessions.place(session.key), clock_of)
+            except NoSpace as error:
+                _log.info("volume %r is fetched before it is used: %s", session.name, error)
+            else:
+                return
+        fetch(backend.repository, definition, snapshot, copy)
+
+    def _resume(self, session: Session) -> None:
+        from orlop.volumes.bucket import lazy
+
+        self._hydrate(session)
+        self.change(session, fetched=lazy.resume(self.copy(session.key), self.sessions.place(session.key)))
+
+    def _hydrate(self, session: Session) -> None:
+        """Start a process that fetches what will be missing: it takes as long to start as placeholders to be made."""
+        self.hydrate(session.key)
+
+    def _alone(self, session: Session) -> None:
+        """Wait for the end of a process that fetches for an earlier use: it may overwrite what is written now."""
+        self._unhold(session)
+        end = self.clock.now() + STALLED
+        while self.sessions.is_hydrated(session.key):
+            if self.clock.now() > end:
+                raise Busy(f"files of volume {session.name!r} are still fetched for an earlier use; try again")
+            self.clock.sleep(_LOOK)
+
+    def is_untouched(self, session: Session) -> bool:
+        """Whether files are missing, and nobody has changed any of the others: there is nothing to ship."""
+        base = self.copy(session.key).base
+        return base is not None and base.lazy > 0 and not _may_be_ahead(self.copy(session.key))
+
+    def complete(self, session: Session) -> None:
+        """Wait until all files are here. Raises `Unavailable` if nothing comes for a while, `Fenced` or `Broken`."""
+        copy, seen, since = self.copy(session.key), -1, self.clock.now()
+        while (base := copy.base) is not None and base.lazy:
+            session = self.change(session)
+            if session.phase == "broken":
+                raise Broken(session.reason)
+            if session.fetched > seen:
+                seen, since = session.fetched, self.clock.now()
+            if self.clock.now() - since > STALLED:
+                raise Unavailable(f"volume {session.name!r} cannot be shipped before all its files are here; try again")
+            self.clock.sleep(_LOOK)
 
     def _replace(self, copy: Copy, base: Base | None, definition: Definition) -> None:
         """Whatever is in the copy is not lost if it never became part of the volume."""
@@ -151,6 +215,7 @@ class Use:
 
     def abandon(self, session: Session) -> None:
         """Another host has it: keep what was not shipped."""
+        self._unhold(session)
         with self.sessions.shipping(session.key):
             copy = self.copy(session.key)
             base = copy.base
@@ -172,11 +237,19 @@ class Use:
         backend = self.backend(session.options)
         # First: a keeper that still renews must not take what is released.
         self.sessions.end(session)
+        self._unhold(session)
         try:
             lease = acquire(backend.store, session.name, self.owner(session.token), self.clock)
             release(backend.store, lease, self.clock)
         except OrlopError as error:
             _log.warning("the lease of volume %r ends by itself: %s", session.name, error)
+
+    def _unhold(self, session: Session) -> None:
+        """Nobody reads the files here any more: nobody has to wait for them."""
+        place = self.sessions.place(session.key)
+        holding.end(place.hold)
+        for path in (place.wait, place.numbers):
+            path.unlink(missing_ok=True)
 
     def leased(self, backend: Backend, definition: Definition, token: str) -> Lease:
         """The lease, for which it is waited as long as a dead host would keep it; raises `InUse`."""
@@ -189,6 +262,15 @@ class Use:
         except Busy as error:
             raise InUse(str(error)) from error
 
+    def stop(self, session: Session, phase: Phase, reason: str) -> None:
+        """Let everybody who uses the files get an I/O error from now on."""
+        if self.sessions.change(session, phase=phase, reason=reason) is None:
+            return
+        _log.error("volume %r is stopped here: %s", session.name, reason)
+        if self.is_mounted(session.key):
+            with image.opened(self.copy(session.key).image) as root:
+                freeze.shut_down(root)
+
     def change(self, session: Session, **fields: object) -> Session:
         """Change ``fields`` of a session; raises `Fenced` if it is over."""
         changed = self.sessions.change(session, **fields)
@@ -200,7 +282,7 @@ class Use:
 
 def _is_set_aside(copy: Copy, base: Base, name: str) -> bool:
     """Set aside what was never published, or may not have been; whether there was anything."""
-    if not base.complete or base.clean or not _may_be_ahead(copy):
+    if not base.is_usable or base.clean or not _may_be_ahead(copy):
         return False
     kept = copy.set_aside(base.epoch)
     _log.warning("what volume %r had here since epoch %d and never shipped is kept as '%s'", name, base.epoch, kept)

@@ -1,0 +1,143 @@
+"""Files that are there with everything but their content, and say where in a repository that is.
+
+A placeholder has all its blocks, so no tool takes it for a hole that need not be read, and its room is its own. What it
+stands for is told by an extended attribute, which a rename, a crash and another process find where they find the file.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from orlop.errors import Corrupt
+from orlop.snapshots import metadata, nodes, ranges, target
+from orlop.snapshots.nodes import Node
+from orlop.snapshots.repository import Repository, opened
+from orlop.snapshots.restorelarge import Place, runs
+from orlop.snapshots.treereader import TreeReader
+
+ATTRIBUTE: Final = "trusted.orlop.lazy"
+"""Only root can see it, and only on the host itself."""
+CAPABILITY: Final = "security.capability"
+"""The kernel takes it from every file that is written to."""
+LARGE: Final = 16 << 20
+"""Bytes from which on a file is fetched in parts: one of them takes no longer than a tenth of a second or so."""
+_TREES: Final = 256
+
+
+class Placeholder(msgspec.Struct, array_like=True, frozen=True):
+    """What a file stands for: ``size`` bytes, of the node ``name`` in the tree blob ``tree``.
+
+    A file whose own number is not ``inode`` is a copy that somebody made with all attributes.
+    """
+
+    tree: bytes
+    name: str
+    size: int
+    inode: int
+    capability: bytes = b""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is fetched in parts."""
+        return self.size > LARGE
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes of a file from ``start`` to ``end``, and the blobs they are."""
+
+    start: int
+    end: int
+    places: tuple[Place, ...]
+
+
+def make(folder: int, name: bytes, node: Node, tree: str, made: Callable[[int, Placeholder], object]) -> list[str]:
+    """Make the file, and call ``made`` with it, open, before anybody else can see it as it is to be.
+
+    Returns what was refused. Raises `OSError` (ENOSPC) if there is no room, and leaves nothing then.
+    """
+    capability = next((one.value for one in node.extended_attributes or () if one.name == CAPABILITY), None)
+    with target.NewFile(folder, name, 0) as fd:
+        told = Placeholder(bytes.fromhex(tree), node.name, node.size, os.fstat(fd).st_ino, capability or b"")
+        os.posix_fallocate(fd, 0, node.size)
+        os.setxattr(fd, ATTRIBUTE, msgspec.msgpack.encode(told))
+        refused = metadata.put_back(node, fd)
+        made(fd, told)
+    return refused
+
+
+def of(file: int | str, *, links: bool = False) -> Placeholder | None:
+    """What the file, open or by its path, stands for; None if it is no placeholder (any more).
+
+    The path's last part is followed if ``links``.
+    """
+    try:
+        links = links or isinstance(file, int)
+        told = msgspec.msgpack.decode(os.getxattr(file, ATTRIBUTE, follow_symlinks=links), type=Placeholder)
+        return told if os.stat(file, follow_symlinks=links).st_ino == told.inode else None  # noqa: PTH116
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOENT):
+            raise
+        return None
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"attribute {ATTRIBUTE!r} of {file!r} makes no sense: {error}") from None
+
+
+class Contents:
+    """What placeholders stand for, from their repository. Threads may share it; every verb raises `Corrupt`."""
+
+    def __init__(self, repository: Repository):
+        """Nothing is read yet."""
+        self._repository = repository
+        self._folder = lru_cache(_TREES)(self._read_folder)
+
+    def parts(self, placeholder: Placeholder) -> list[Part]:
+        """The parts in which it is fetched, in order: the same ones whenever one asks."""
+        places = [self._repository.place("data", bytes.fromhex(blob)) for blob in self._node(placeholder).content or ()]
+        if sum(blob.size for _, blob in places) != placeholder.size:
+            raise Corrupt(f"the content of {placeholder.name!r} is not as long as its tree says")
+        groups = runs(places) if placeholder.is_large else [(0, places)]
+        return [Part(start, start + sum(blob.size for _, blob in run), tuple(run)) for start, run in groups]
+
+    def fetch(self, parts: list[Part]) -> dict[bytes, bytes]:
+        """The sealed blobs of all ``parts``, by few requests."""
+        found: dict[bytes, bytes] = {}
+        for together in ranges.together(place for part in parts for place in part.places):
+            found.update(ranges.read(self._repository.store, together))
+        return found
+
+    def write(self, file: int, part: Part, sealed: dict[bytes, bytes]) -> None:
+        """Write ``part`` into the open placeholder, whose blocks are zeros where nobody has."""
+        start = part.start
+        for pack, blob in part.places:
+            target.fill(file, opened(self._repository.seal, sealed[blob.id], blob, pack), start)
+            start += blob.size
+
+    def reload(self) -> None:
+        """A prune may have moved what is needed: look again where it is."""
+        self._repository.indexes.look()
+
+    def _node(self, placeholder: Placeholder) -> Node:
+        node = self._folder(placeholder.tree.hex()).get(placeholder.name)
+        if node is None or node.type != "file":
+            raise Corrupt(f"tree {placeholder.tree.hex()!r} has no file {placeholder.name!r}")
+        return node
+
+    def _read_folder(self, tree: str) -> dict[str, Node]:
+        blob = self._repository.read("tree", bytes.fromhex(tree))
+        return {node.name: node for node in nodes.parsed(blob, tree)}
+
+
+def is_larger(trees: TreeReader, top: Node, limit: int) -> bool:
+    """Whether what is below ``top`` has more than ``limit`` bytes; looks no further than it must."""
+    folders, size = [top], 0
+    while folders and size <= limit:
+        below = trees.nodes(folders.pop().subtree or "")
+        size += sum(node.size for node in below if node.type == "file")
+        folders += [node for node in below if node.type == "dir" and node.subtree]
+    return size > limit
