@@ -68,6 +68,7 @@ def test_only_settings_can_be_set(built: Path) -> None:
         "DEBUG",
         "IPFS_API",
         "ORLOP_BUCKET",
+        "ORLOP_BUCKET_LAZY",
         "ORLOP_BUCKET_ACCESS_KEY",
         "ORLOP_BUCKET_ACCOUNT",
         "ORLOP_BUCKET_ENDPOINT",
