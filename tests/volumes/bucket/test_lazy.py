@@ -45,12 +45,12 @@ sys.path.insert(0, sys.argv[3])
 from tests.volumes.bucket.test_lazy import host
 from orlop.errors import Unavailable
 from orlop.snapshots.placeholders import Contents
-from orlop.volumes.bucket import hydrator
+from orlop.volumes.bucket import hydrator, rest
 from orlop.volumes.bucket.fetching import fetch_missing
 logging.basicConfig(level=logging.INFO)
 folder = Path(sys.argv[1])
 hydrator.PATIENCE = 2.0
-fetch, left = Contents.fetch, hydrator.Hydrator._left
+fetch, left = Contents.fetch, rest.Rest._left
 
 def wait(path):
     while not path.exists():
@@ -68,7 +68,7 @@ def later(self):
             time.sleep(0.01)
     yield from left(self)
 
-Contents.fetch, hydrator.Hydrator._left = slowly, later
+Contents.fetch, rest.Rest._left = slowly, later
 fetch_missing(host(folder, sys.argv[2]).use, "data")
 """
 

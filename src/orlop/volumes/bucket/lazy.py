@@ -27,8 +27,9 @@ from orlop.snapshots.treereader import TreeReader
 from orlop.volumes import image
 from orlop.volumes.bucket import holding
 from orlop.volumes.bucket.copy import Copy
-from orlop.volumes.bucket.hydrator import Hydrator, suppress_gone
+from orlop.volumes.bucket.hydrator import Hydrator
 from orlop.volumes.bucket.journal import Journal
+from orlop.volumes.bucket.missing import Missing, suppress_gone
 from orlop.volumes.bucket.sessions import Place
 from orlop.volumes.bucket.waiting import Waiting
 
@@ -109,13 +110,13 @@ def hydrate(
     with ExitStack() as stack:
         for close in (group.close, lambda: os.close(root), journal.close):
             stack.callback(close)
-        hydrator = Hydrator(group, root, Contents(repository), journal, waiting, base.restored)
+        missing = Missing(root, group, Contents(repository), journal, base.restored)
 
         def look() -> bool:
             _hold_again(place.hold, group, root)
-            return meanwhile(hydrator.fetched)
+            return meanwhile(missing.fetched)
 
-        if not hydrator.run(look):
+        if not Hydrator(group, missing, waiting).run(look):
             return False
         sc.sync_filesystem(root)
         copy.know(replace(base, lazy=0, complete=True))
