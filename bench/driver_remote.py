@@ -20,7 +20,7 @@ from tests.journeys.sshd import Sshd
 
 from orlop.testing.machine import Machine
 
-ROUNDS, FILES = 5, 10_000
+ROUNDS, FILES = 3, 10_000
 JOBS = {
     "sequential write": "--rw=write --bs=1M --size=128M --end_fsync=1",
     "sequential read": "--rw=read --bs=1M --size=128M",
@@ -147,7 +147,8 @@ def _rclone(bench: Bench, disk: Path) -> list[Figure]:
 
 
 def _s3(bench: Bench) -> list[Figure]:
-    store = Seaweed(bench.machine)
+    # Room for what all rounds leave.
+    store = Seaweed(bench.machine, volumes=150)
     store.start()
     store.make("bench")
     bench.secret("/run/key", SECRET_KEY)
