@@ -1,7 +1,8 @@
-"""Remote volumes beside the same mount made by hand: small files, fio, and the unpacking of 20,000 files in eight parts.
+"""Remote volumes beside the same mount made by hand: small files, fio, the unpacking of 20,000 files in eight parts.
 
 The servers run on the same machine, so that the network hides nothing. S3 is held against s3fs with the options of a
-tutorial, too. Sides take turns: each is first in every other round, and rounds are short, for servers get slower with what they have.
+tutorial, too. Sides take turns: each is first in every other round, and rounds are short, for servers get slower with
+what they have.
 """
 
 import json
