@@ -8,24 +8,20 @@ import json
 import sys
 from collections.abc import Iterator
 
-from driver_remote import ACCESS_KEY, SECRET_KEY, Bench, Seaweed, Side, _mounted
+from driver_remote import ACCESS_KEY, ARCHIVE, SECRET_KEY, Bench, Seaweed, Side, _mounted
 from figures import Figure, compare
 from plugin_verbs import Plugin, memory_disk, start_orlop, until
 
 ROUNDS, FILES, COMMITS = 3, 500, 50
-_WORK = """
-import io, json, os, sqlite3, subprocess, sys, tarfile, time
+_WORK = (
+    ARCHIVE
+    + """
+import json, os, sqlite3, subprocess, sys, time
 place, files, commits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-os.mkdir(place)
-content = io.BytesIO()
-with tarfile.open(fileobj=content, mode="w") as archive:
-    for number in range(files):
-        entry = tarfile.TarInfo(f"{number % 20}/{number}")
-        entry.size = 2048
-        archive.addfile(entry, io.BytesIO(bytes(2048)))
-os.mkdir(f"{place}/untar")
+packed = archive(files)
+os.makedirs(f"{place}/untar")
 began = time.perf_counter()
-subprocess.run(["tar", "-x", "--no-same-owner", "-C", f"{place}/untar"], input=content.getvalue(), check=True)
+subprocess.run(["tar", "-x", "--no-same-owner", "-C", f"{place}/untar"], input=packed, check=True)
 unpacked = time.perf_counter() - began
 db = sqlite3.connect(f"{place}/db", isolation_level=None)
 db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT)")
@@ -36,6 +32,7 @@ committed = time.perf_counter() - began
 db.close()
 print(json.dumps({"unpacking": files / unpacked, "SQLite commits": commits / committed}))
 """
+)
 
 
 def measure() -> list[Figure]:

@@ -28,8 +28,21 @@ JOBS = {
     "random read 4k": "--rw=randread --bs=4k --size=32M --io_size=16M",
 }
 _ID = "1" * 64
-_WORK = """
-import io, json, os, shlex, subprocess, sys, tarfile, time
+ARCHIVE = """
+import io, tarfile
+def archive(files):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as packed:
+        for number in range(files):
+            entry = tarfile.TarInfo(f"{number % 50}/{number}")
+            entry.size = 2048
+            packed.addfile(entry, io.BytesIO(bytes(2048)))
+    return content.getvalue()
+"""
+_WORK = (
+    ARCHIVE
+    + """
+import json, os, shlex, subprocess, sys, time
 place, small, files, jobs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
 found = {}
 def took(name, amount, work):
@@ -41,15 +54,9 @@ def read():
     for number in range(small):
         with open(f"{place}/d{number % 10}/f{number}", "rb") as file: file.read()
 def unpack():
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for number in range(files):
-            entry = tarfile.TarInfo(f"{number % 50}/{number}")
-            entry.size = 2048
-            archive.addfile(entry, io.BytesIO(bytes(2048)))
+    packed, tar = archive(files), ["tar", "-x", "--no-same-owner", "-C", f"{place}/untar"]
     os.mkdir(f"{place}/untar")
-    tar = ["tar", "-x", "--no-same-owner", "-C", f"{place}/untar"]
-    took("unpacking", files, lambda: subprocess.run(tar, input=content.getvalue(), check=True))
+    took("unpacking", files, lambda: subprocess.run(tar, input=packed, check=True))
 for number in range(10): os.mkdir(f"{place}/d{number}")
 took("small files written", small, write)
 took("small files read", small, read)
@@ -61,6 +68,7 @@ for name, options in jobs.items():
 subprocess.run(f"rm -rf {place}/*", shell=True, check=True)
 print(json.dumps(found))
 """
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.dying import STEP
 from tests.volumes import pairs
 from tests.volumes.test_shadow import described
 
@@ -326,20 +327,16 @@ def _shared(image: Path) -> bool:
     return "shared" in found
 
 
-CLONE = """
-import os, signal
+CLONE = (
+    STEP
+    + """
 from pathlib import Path
 from orlop import engine
 from orlop.volumes.rewind import clone
-seen = 0
-def step(at):
-    global seen
-    seen += 1
-    if seen == {number}:
-        os.kill(os.getpid(), signal.SIGKILL)
 timeline = engine.timeline(engine.Config(root=Path({root!r}), run=Path({run!r}), step=step))
 clone(timeline, "data", "copy", None, {{}})
 """
+)
 
 
 @pytest.mark.feature("S1")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.dying import STEP
 
 from orlop import engine
 from orlop.errors import Conflict, NotFound, OrlopError, Unavailable
@@ -199,23 +200,19 @@ def test_a_repository_elsewhere_is_made_only_if_that_is_said(timeline, host, pla
         engine.timeline(host, place, timeline.service).all()
 
 
-REVIVE = """
-import os, signal, sys
+REVIVE = (
+    STEP
+    + """
 from pathlib import Path
 from orlop import engine
 from orlop.volumes.repositories import Place
 from orlop.volumes.rewind import revive
-seen = 0
-def step(at):
-    global seen
-    seen += 1
-    if seen == {number}:
-        os.kill(os.getpid(), signal.SIGKILL)
 config = engine.Config(root=Path({root!r}), run=Path({run!r}), step=step)
 timeline = engine.timeline(config, Place({address!r}, {password!r}))
 revive(timeline, timeline.find("data@latest"), "new", {{}}, {{}})
 print(seen)
 """
+)
 
 
 @pytest.mark.feature("S3")

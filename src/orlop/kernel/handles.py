@@ -5,16 +5,17 @@ import os
 import struct
 from typing import Final
 
+from orlop.kernel import syscalls as sc
+
 _EMPTY_PATH: Final = 0x1000
 _HEADER: Final = struct.Struct("=Ii")
 _MOST: Final = 128
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def of(file: int) -> bytes:
     """The handle of an open file: it means this file, on this filesystem, for as long as the file exists."""
     buffer = ctypes.create_string_buffer(_HEADER.pack(_MOST, 0), _HEADER.size + _MOST)
-    _checked(_libc.name_to_handle_at(file, b"", buffer, ctypes.byref(ctypes.c_int()), _EMPTY_PATH))
+    sc.checked(sc.libc.name_to_handle_at(file, b"", buffer, ctypes.byref(ctypes.c_int()), _EMPTY_PATH))
     return buffer.raw[: _HEADER.size + _HEADER.unpack_from(buffer.raw)[0]]
 
 
@@ -24,11 +25,4 @@ def opened(root: int, handle: bytes, flags: int) -> int:
     Raises `OSError`, ESTALE if the file is gone.
     """
     buffer = ctypes.create_string_buffer(handle, len(handle))
-    return _checked(_libc.open_by_handle_at(root, buffer, flags | os.O_CLOEXEC))
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
+    return sc.checked(sc.libc.open_by_handle_at(root, buffer, flags | os.O_CLOEXEC))

@@ -4,7 +4,6 @@ A file is marked before anybody can open it: one that was opened before its mark
 as long as any process has the group open; when the last one closes it, the kernel lets everybody through.
 """
 
-import ctypes
 import errno
 import os
 import select
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orlop.kernel import syscalls as sc
+
 _CLOEXEC, _NONBLOCK, _PRE_CONTENT, _UNLIMITED, _REPORT_TID = 0x1, 0x2, 0x8, 0x30, 0x100
 _ADD, _REMOVE = 0x1, 0x2
 _OPEN_PERM, _PRE_ACCESS = 0x10000, 0x100000
@@ -24,7 +25,6 @@ _WITH_RANGE = 6
 _EVENT, _INFO, _RANGE, _ANSWER = (struct.Struct(f"={form}") for form in ("IBBHQii", "BBH", "BBHIQQ", "iI"))
 _READ: Final = 4096
 """Bytes: a few dozen events at a time. Those that were read are lost to others if this process dies."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Group:
         """A new group, or the one behind ``fd``; raises `OSError` (EINVAL) where the kernel has no such thing."""
         flags = _CLOEXEC | _NONBLOCK | _PRE_CONTENT | _UNLIMITED | _REPORT_TID
         opening = os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME
-        self.fd = _checked(_libc.fanotify_init(flags, opening)) if fd is None else fd
+        self.fd = sc.fanotify_init(flags, opening) if fd is None else fd
 
     def close(self) -> None:
         """Let go of it; if nobody else has it, all who wait go on, and see what is there."""
@@ -89,8 +89,7 @@ class Group:
             os.write(self.fd, _ANSWER.pack(number, response))
 
     def _change(self, how: int, file: int) -> None:
-        mask = ctypes.c_uint64(_OPEN_PERM | _PRE_ACCESS)
-        _checked(_libc.fanotify_mark(self.fd, how, mask, file, None))
+        sc.fanotify_mark(self.fd, how, _OPEN_PERM | _PRE_ACCESS, file)
 
 
 def is_possible(folder: Path) -> bool:
@@ -127,10 +126,3 @@ def _range(records: bytes) -> tuple[int, int]:
             return _RANGE.unpack_from(records, place)[4:]
         place += length
     return 0, 0
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result

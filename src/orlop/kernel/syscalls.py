@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT, MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 
@@ -50,21 +50,17 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
     """Call the kernel; raises `OSError` with its errno."""
     # Every argument is a full register: ctypes would pass a bare int as 32 bits.
     words = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    result: int = _libc.syscall(ctypes.c_long(number), *words)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
+    return checked(libc.syscall(ctypes.c_long(number), *words))
 
 
 def unshare_blocks(fd: int, start: int, length: int) -> None:
     """Give this range of an open file blocks that no other file shares (fallocate(2))."""
-    _checked(_libc.fallocate(fd, _UNSHARE_RANGE, ctypes.c_int64(start), ctypes.c_int64(length)))
+    checked(libc.fallocate(fd, _UNSHARE_RANGE, ctypes.c_int64(start), ctypes.c_int64(length)))
 
 
 def umount(target: Path | bytes, flags: int = 0) -> None:
     """Take the topmost mount off ``target`` (umount2(2)), never following a symbolic link."""
-    _checked(_libc.umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW), target)
+    checked(libc.umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW), target)
 
 
 def clone_tree(source: Path, *, recursive: bool = False, folder: int = AT_FDCWD) -> int:
@@ -90,40 +86,52 @@ def move_tree(tree: int, target: Path | bytes) -> None:
 
 def keep_mounts_private() -> None:
     """Let what is mounted in this mount namespace from now on be seen in no other (MS_REC | MS_PRIVATE)."""
-    _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(0x4000 | 1 << 18), None))
+    checked(libc.mount(None, b"/", None, ctypes.c_ulong(0x4000 | 1 << 18), None))
 
 
 def prctl(option: int, value: int) -> None:
     """Change something of this process (prctl(2))."""
-    _checked(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0))
+    checked(libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0))
 
 
 def unshare(flags: int) -> None:
     """Give this thread something of its own (unshare(2))."""
-    _checked(_libc.unshare(flags))
+    checked(libc.unshare(flags))
 
 
 def setns(namespace: int, kind: int) -> None:
     """Let this thread live in ``namespace``, an open file below ``/proc/PID/ns`` (setns(2))."""
-    _checked(_libc.setns(namespace, kind))
+    checked(libc.setns(namespace, kind))
 
 
 def magic(path: Path) -> int:
     """The number that tells which type of filesystem ``path`` is on (statfs(2), linux/magic.h)."""
     buffer = ctypes.create_string_buffer(256)
-    _checked(_libc.statfs(os.fsencode(path), buffer), path)
+    checked(libc.statfs(os.fsencode(path), buffer), path)
     return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
 
 
 def sync_filesystem(fd: int) -> None:
     """Write back all of the filesystem of an open file (syncfs(2)); raises `OSError` if anything was lost."""
-    _checked(_libc.syncfs(fd))
+    checked(libc.syncfs(fd))
 
 
-def _checked(result: int, path: Path | bytes | None = None) -> None:
+def fanotify_init(flags: int, opening: int) -> int:
+    """A group, whose events come with files opened as ``opening`` says (fanotify_init(2))."""
+    return checked(libc.fanotify_init(flags, opening))
+
+
+def fanotify_mark(group: int, flags: int, mask: int, file: int) -> None:
+    """Let the group have the events ``mask`` of the open ``file``, or of its filesystem (fanotify_mark(2))."""
+    checked(libc.fanotify_mark(group, flags, ctypes.c_uint64(mask), file, None))
+
+
+def checked(result: int, path: Path | bytes | None = None) -> int:
+    """What a function of `libc` has returned; raises `OSError`, about ``path``, if it says that it has not worked."""
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), *([] if path is None else [os.fsdecode(path)]))
+    return result
 
 
 class _Statx(ctypes.Structure):
@@ -166,7 +174,7 @@ def mount_at(path: Path) -> MountRoot | None:
     buffer = _Statx()
     # AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW: a server that hangs is not asked
     flags = 0x4000 | 0x800 | 0x100
-    _checked(_libc.statx(AT_FDCWD, os.fsencode(path), flags, _STATX_MNT_ID, ctypes.byref(buffer)), path)
+    checked(libc.statx(AT_FDCWD, os.fsencode(path), flags, _STATX_MNT_ID, ctypes.byref(buffer)), path)
     if not buffer.attributes & _STATX_ATTR_MOUNT_ROOT:
         return None
     return MountRoot(buffer.mnt_id, f"{buffer.dev_major}:{buffer.dev_minor}")

@@ -3,13 +3,13 @@
 What is written through a shared mapping is not told: `orlop.kernel.pause` knows who could have done so.
 """
 
-import ctypes
 import errno
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from orlop.kernel import handles
 from orlop.kernel import syscalls as sc
 
 _CLOEXEC, _NONBLOCK, _UNLIMITED_QUEUE, _REPORT_DFID_NAME = 0x1, 0x2, 0x10, 0xC00
@@ -18,7 +18,6 @@ _MODIFY, _ATTRIB, _MOVED, _CREATE, _DELETE, _ONDIR = 0x2, 0x4, 0xC0, 0x100, 0x20
 _OVERFLOW = 0x4000
 _WITH_NAME = 2
 _EVENT, _INFO, _HANDLE = struct.Struct("=IBBHQii"), struct.Struct("=BBHq"), struct.Struct("=Ii")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Overflow(Exception):
@@ -35,13 +34,13 @@ class Watch:
         self._prefix = os.readlink(f"/proc/self/fd/{self._root}").rstrip("/")  # noqa: PTH115
         flags = _CLOEXEC | _NONBLOCK | _UNLIMITED_QUEUE | _REPORT_DFID_NAME
         try:
-            self._fd = _checked(_libc.fanotify_init(flags, os.O_RDONLY))
+            self._fd = sc.fanotify_init(flags, os.O_RDONLY)
         except OSError:
             os.close(self._root)
             raise
         try:
-            mask = ctypes.c_uint64(_MODIFY | _ATTRIB | _MOVED | _CREATE | _DELETE | _ONDIR)
-            _checked(_libc.fanotify_mark(self._fd, _MARK_ADD | _MARK_FILESYSTEM, mask, self._root, None))
+            mask = _MODIFY | _ATTRIB | _MOVED | _CREATE | _DELETE | _ONDIR
+            sc.fanotify_mark(self._fd, _MARK_ADD | _MARK_FILESYSTEM, mask, self._root)
         except OSError:
             self.close()
             raise
@@ -75,12 +74,12 @@ class Watch:
 
     def _folder(self, handle: bytes) -> str | None:
         """Where the folder of this handle is now; None if it has been deleted."""
-        buffer = ctypes.create_string_buffer(handle, len(handle))
-        fd = _libc.open_by_handle_at(self._root, buffer, os.O_PATH | os.O_CLOEXEC)
-        if fd < 0:
-            if ctypes.get_errno() in (errno.ESTALE, errno.ENOENT):
+        try:
+            fd = handles.opened(self._root, handle, os.O_PATH)
+        except OSError as error:
+            if error.errno in (errno.ESTALE, errno.ENOENT):
                 return None
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            raise
         with sc.closing(fd):
             path = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
         return None if path.endswith(" (deleted)") else path.removeprefix(self._prefix).lstrip("/")
@@ -107,10 +106,3 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             end = start + _HANDLE.size + _HANDLE.unpack_from(data, start)[0]
             yield data[start:end], data[end : place + length].split(b"\0", 1)[0]
         place += length
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result

@@ -100,6 +100,11 @@ class SnapshotFile(msgspec.Struct, omit_defaults=True):
     program_version: str = ""
     excludes: list[str] | None = None
 
+    @property
+    def top(self) -> str:
+        """Where in the snapshot the folder is that was saved; empty if it does not say."""
+        return (self.paths or [""])[0].strip("/")
+
 
 def decode(data: bytes, kind: type[T], name: str) -> T:
     """The document in ``data``; raises `Corrupt` naming ``name``."""

@@ -18,7 +18,7 @@ _AT_ONCE: Final = 1 << 17
 
 
 class Index:
-    """Where every blob is. Many may read, one adds."""
+    """Where every blob is. Many may read, one loads."""
 
     def __init__(self) -> None:
         self._packs: list[bytes] = []
@@ -62,13 +62,6 @@ class Index:
     def pack_name(self, number: int) -> str:
         """The pack of that number."""
         return self._packs[number].hex()
-
-    def add(self, pack: str, blobs: Iterable[Blob]) -> None:
-        """A pack is there."""
-        number = self._number(bytes.fromhex(pack))
-        for blob in blobs:
-            value = _PLACE.pack(number, blob.offset, blob.length, blob.uncompressed)
-            self._tables[blob.kind].add(blob.id, value)
 
     def load(self, name: str, packs: Iterable[PackEntry]) -> None:
         """The packs of the index file ``name``; raises `Corrupt` naming it. `finish` is called after the last one."""

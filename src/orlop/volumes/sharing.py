@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orlop.kernel import reflink
 from orlop.kernel import syscalls as sc
-from orlop.kernel.processes import Child
+from orlop.kernel.processes import Child, reap
 from orlop.volumes import image
 
 _PIECE = 8 << 20
@@ -50,7 +50,7 @@ def begin(*files: Path) -> None:
         # With absolute paths: the process works in no folder that could be needed elsewhere.
         command = [sys.executable, "-P", "-m", "orlop.volumes.sharing", *(str(file.absolute()) for file in files)]
         null = subprocess.DEVNULL
-        Child(command, stdin=null, stdout=null, stderr=null, cwd="/", start_new_session=True)
+        reap(Child(command, stdin=null, stdout=null, stderr=null, cwd="/", start_new_session=True))
 
 
 def attach(file: Path) -> None:

@@ -269,4 +269,4 @@ def _time(text: str) -> datetime:
 
 def root(snapshot: Snapshot) -> str:
     """The folder in the snapshot that has the volume's files."""
-    return (snapshot.file.paths or [snapshot.volume])[0].strip("/")
+    return snapshot.file.top or snapshot.volume

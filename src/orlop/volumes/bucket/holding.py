@@ -16,6 +16,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orlop.volumes.bucket.sessions import Place
 
 _GIVE, _END = b"g", b"e"
 _PATIENCE = 5.0
@@ -53,6 +57,13 @@ def end(place: Path) -> None:
     with contextlib.suppress(OSError), _asked(place, _END) as asked:
         asked.recv(1)
     place.unlink(missing_ok=True)
+
+
+def forget(place: "Place") -> None:
+    """Nobody waits for files of a volume any more, or everybody gets an error by now."""
+    end(place.hold)
+    for path in (place.wait, place.numbers):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ from orlop.volumes.bucket.lease import Fenced, acquire, release, renew
 from orlop.volumes.bucket.sessions import Session
 from orlop.volumes.bucket.settings import sync, ttl
 from orlop.volumes.bucket.use import Use
-from orlop.volumes.driver import Volume
 
 _LOOK = 0.25
 """Seconds between looks at the sessions: how late a writer may be stopped at most, of the margin of 3."""
@@ -100,7 +99,7 @@ class Keeper:
             self._clock.sleep(max(pause, _LOOK))
 
     def _ship(self, session: Session) -> None:
-        seconds, written, due = sync(Volume(session.name, "bucket", session.options)), -1, 0.0
+        seconds, written, due = sync(session.volume), -1, 0.0
         while (now := self._current(session)) is not None:
             due = due or self._clock.now() + seconds
             if now.phase != "using" or self._clock.now() < due or self._is_lazy(now):

@@ -4,8 +4,9 @@
     <run>/KEY~.hold   where the marks of its files are held (`orlop.volumes.bucket.holding`)
     <run>/KEY~.wait   who waits (`orlop.volumes.bucket.waiting`)
 
-Nobody can see a placeholder without a mark: marks are made before the volume is mounted, by whoever attaches it; the
-keeper fetches. As long as anything is missing nothing is shipped, and no other host has lost anything by that.
+Nobody can see a placeholder without a mark: marks are made before the volume is mounted, by whoever attaches it; a
+process of its own fetches (`orlop.volumes.bucket.fetching`). As long as anything is missing nothing is shipped, and no
+other host has lost anything by that.
 """
 
 import os
@@ -34,7 +35,7 @@ from orlop.volumes.bucket.sessions import Place
 from orlop.volumes.bucket.waiting import Waiting
 
 LEAST = 64 << 20
-"""Bytes below which a volume is fetched before it is used: that takes about as long as starting a keeper does."""
+"""Bytes below which a volume is fetched before it is used: that takes about as long as starting a process does."""
 
 
 class Unheld(Unavailable):
@@ -44,7 +45,7 @@ class Unheld(Unavailable):
 def is_worth_it(repository: Repository, file: SnapshotFile, wish: str, copy: Copy) -> bool:
     """Whether the files of a snapshot should be fetched while they are used; ``wish`` is the option ``lazy``."""
     trees = TreeReader(repository)
-    if wish == "false" or not is_larger(trees, find(trees, file, _top(file)), 0 if wish == "true" else LEAST):
+    if wish == "false" or not is_larger(trees, find(trees, file, file.top), 0 if wish == "true" else LEAST):
         return False
     with image.opened(copy.image) as root:
         return precontent.is_possible(root)
@@ -66,7 +67,7 @@ def begin(repository: Repository, file: SnapshotFile, copy: Copy, place: Place, 
         group.mark(fd)
 
     with _marking(copy, place) as (group, root):
-        done = restore(repository, file, root / image.DATA, path=_top(file), delete=True, lazy=made)
+        done = restore(repository, file, root / image.DATA, path=file.top, delete=True, lazy=made)
         if done.problems:
             raise NoSpace(f"'{os.fsdecode(done.problems[0].path)}': {done.problems[0].reason}")
         journal.sync()
@@ -74,7 +75,7 @@ def begin(repository: Repository, file: SnapshotFile, copy: Copy, place: Place, 
         copy.know(replace(base, lazy=size, complete=not size, restored=now(root)))
     journal.close()
     if not size:
-        forget(place)
+        holding.forget(place)
 
 
 def resume(copy: Copy, place: Place) -> int:
@@ -120,7 +121,7 @@ def hydrate(
             return False
         sc.sync_filesystem(root)
         copy.know(replace(base, lazy=0, complete=True))
-        forget(place)
+        holding.forget(place)
     return True
 
 
@@ -141,13 +142,6 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def forget(place: Place) -> None:
-    """Nobody waits any more, or everybody gets an error by now."""
-    holding.end(place.hold)
-    for path in (place.wait, place.numbers):
-        path.unlink(missing_ok=True)
-
-
 @contextmanager
 def _marking(copy: Copy, place: Place) -> Iterator[tuple[Group, Path]]:
     """A group for the copy, which is mounted nowhere, held from here on unless something goes wrong."""
@@ -159,7 +153,7 @@ def _marking(copy: Copy, place: Place) -> Iterator[tuple[Group, Path]]:
             yield group, root
             _check(place.hold)
         except BaseException:
-            forget(place)
+            holding.forget(place)
             raise
         finally:
             group.close()
@@ -181,7 +175,3 @@ def _hold_again(hold: Path, group: Group, root: int) -> None:
         return
     for file in held:
         os.close(file)
-
-
-def _top(file: SnapshotFile) -> str:
-    return (file.paths or [""])[0].strip("/")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from orlop.kernel.locks import Locks
+from orlop.volumes.driver import Volume
 
 Phase = Literal["fetching", "using", "leaving", "broken", "lost"]
 
@@ -38,6 +39,12 @@ class Session:
     lost_at: float = 0.0
     shipped: float = 0.0
     fetched: int = 0
+
+    @property
+    def volume(self) -> Volume:
+        """The volume, as whoever began to use it saw it."""
+        return Volume(self.name, "bucket", self.options)
+
     reason: str = ""
 
 

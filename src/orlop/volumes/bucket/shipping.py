@@ -33,7 +33,7 @@ def fetch(repository: Repository, definition: Definition, snapshot: str, copy: C
     with image.opened(copy.image) as root:
         if snapshot:
             file = repository.snapshot(snapshot)
-            done = restore(repository, file, root / image.DATA, path=(file.paths or [""])[0].strip("/"), delete=True)
+            done = restore(repository, file, root / image.DATA, path=file.top, delete=True)
             refuse(done.problems, f"volume {definition.name!r}")
         base = replace(base, complete=True, restored=clock_of(root))
     return copy.know(base)

@@ -159,7 +159,7 @@ class Use:
         from orlop.volumes.bucket import lazy
         from orlop.volumes.bucket.shipping import clock_of, fetch
 
-        copy, wish = self.copy(session.key), settings.lazy(Volume(session.name, "bucket", session.options), self.told)
+        copy, wish = self.copy(session.key), settings.lazy(session.volume, self.told)
         file = backend.repository.snapshot(snapshot) if snapshot else None
         if file is not None and lazy.is_worth_it(backend.repository, file, wish, copy):
             self._hydrate(session)
@@ -183,7 +183,7 @@ class Use:
 
     def _alone(self, session: Session) -> None:
         """Wait for the end of a process that fetches for an earlier use: it may overwrite what is written now."""
-        self._unhold(session)
+        holding.forget(self.sessions.place(session.key))
         end = self.clock.now() + STALLED
         while self.sessions.is_hydrated(session.key):
             if self.clock.now() > end:
@@ -215,7 +215,7 @@ class Use:
 
     def abandon(self, session: Session) -> None:
         """Another host has it: keep what was not shipped."""
-        self._unhold(session)
+        holding.forget(self.sessions.place(session.key))
         with self.sessions.shipping(session.key):
             copy = self.copy(session.key)
             base = copy.base
@@ -237,19 +237,12 @@ class Use:
         backend = self.backend(session.options)
         # First: a keeper that still renews must not take what is released.
         self.sessions.end(session)
-        self._unhold(session)
+        holding.forget(self.sessions.place(session.key))
         try:
             lease = acquire(backend.store, session.name, self.owner(session.token), self.clock)
             release(backend.store, lease, self.clock)
         except OrlopError as error:
             _log.warning("the lease of volume %r ends by itself: %s", session.name, error)
-
-    def _unhold(self, session: Session) -> None:
-        """Nobody reads the files here any more: nobody has to wait for them."""
-        place = self.sessions.place(session.key)
-        holding.end(place.hold)
-        for path in (place.wait, place.numbers):
-            path.unlink(missing_ok=True)
 
     def leased(self, backend: Backend, definition: Definition, token: str) -> Lease:
         """The lease, for which it is waited as long as a dead host would keep it; raises `InUse`."""
