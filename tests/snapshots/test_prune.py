@@ -17,7 +17,8 @@ from tests.snapshots.parts import PASSWORD, FolderStore, checked, everything, re
 from orlop.errors import Busy, Corrupt
 from orlop.objects.store import MemoryStore, ObjectInfo
 from orlop.snapshots.check import check
-from orlop.snapshots.documents import LockFile
+from orlop.snapshots.documents import IndexFile, LockFile
+from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import pack_key
 from orlop.snapshots.prune import Action, PackState, decide, prune
 from orlop.snapshots.repository import Repository
@@ -201,6 +202,46 @@ def test_what_a_killed_save_left_goes_in_two_steps_too(repository: Repository) -
     assert verbs(prune(repository, grace=0).actions).keys() == {"mark"}
     assert verbs(prune(repository, grace=0).actions).keys() == {"sweep"}
     assert data(repository) == set()
+
+
+@pytest.mark.part("S5")
+def test_of_two_marks_of_a_pack_the_later_counts(repository: Repository) -> None:
+    # Marked, recovered, and marked again by a prune that was killed before it took the first mark away.
+    with Writer(repository) as writer:
+        writer.add("data", b"x" * 100)
+        writer.flush()
+    (listed,) = (packs for file in repository.indexes.files().values() for packs in file.packs or ())
+    for info in repository.listed("index"):
+        repository.store.delete(info.key)
+    for _ in range(8):  # under as many names, so that no order of them is the right one by chance
+        repository.put("index", msgspec.json.encode(IndexFile([], packs_to_delete=[listed], orlop_sessions=[])))
+    with Lock(repository):
+        repository.put("index", msgspec.json.encode(IndexFile([], packs_to_delete=[listed])))
+        assert verbs(prune(repository, grace=0).actions).keys() == {"wait"}
+        assert verbs(prune(repository, grace=0).actions).keys() == {"wait"}
+    assert verbs(prune(repository, grace=0).actions).keys() == {"sweep"}
+
+
+@pytest.mark.part("S5")
+def test_an_index_that_comes_after_the_mark_keeps_its_blobs(repository: Repository) -> None:
+    # A prune sees the pack of a save before its index, and marks it without knowing what is in it.
+    with Writer(repository) as writer:
+        blob = writer.add("data", b"x" * 100)
+        writer.flush()
+        late = {info.key: b"".join(repository.store.read(info.key)) for info in repository.listed("index")}
+        for key in late:
+            repository.store.delete(key)
+        pruner = Repository.open(repository.store, PASSWORD)
+        assert verbs(prune(pruner, grace=0).actions).keys() == {"mark"}
+        for key, content in late.items():
+            repository.store.write(key, [content])
+        for _ in range(8):
+            writer._keep()
+        # Now it is in an index, and nothing needs it yet: marked again, with its blobs, and recovered with them.
+        assert verbs(prune(pruner, grace=0).actions).keys() == {"mark"}
+        assert not Repository.open(repository.store, PASSWORD).has("data", blob)
+        writer._keep()
+    assert Repository.open(repository.store, PASSWORD).has("data", blob)
 
 
 @pytest.mark.part("S5")

@@ -121,6 +121,16 @@ def _gather(packs: Sequence[PackState]) -> Iterator[Action]:
             yield Action("repack", pack.name, pack.size, f"one of {len(small)} small packs")
 
 
+_Mark = tuple[frozenset[str] | None, float]
+"""Who may still count on a pack (None: not written down yet), and the seconds since it was marked."""
+
+
+def _both(one: _Mark, other: _Mark) -> _Mark:
+    """Of a pack that was marked, recovered and marked again when a prune was killed: the later mark counts, and both."""
+    sessions = None if one[0] is None or other[0] is None else one[0] | other[0]
+    return sessions, min(one[1], other[1])
+
+
 class _Prune:
     def __init__(self, writer: Writer, grace: float) -> None:
         self._writer, self._repository, self._grace = writer, writer.repository, grace
@@ -170,15 +180,16 @@ class _Prune:
         for pack in sizes.keys() - live.keys() - marked.keys():
             yield PackState(pack, "", sizes[pack], 0, 0, "loose")
 
-    def _marked(self, live: Mapping[str, str]) -> dict[str, tuple[frozenset[str] | None, float]]:
-        found: dict[str, tuple[frozenset[str] | None, float]] = {}
+    def _marked(self, live: Mapping[str, str]) -> dict[str, _Mark]:
+        found: dict[str, _Mark] = {}
         now = self._writer.lock.now()
         for name, file in self._files.items():
             sessions = None if file.orlop_sessions is None else frozenset(file.orlop_sessions)
             packs = [pack.id for pack in file.packs_to_delete or () if pack.id not in live]
             # Stores tell the time in seconds: what was marked just now may seem to be marked in a moment.
             age = max(0.0, now - self._repository.store.stat(f"index/{name}").modified) if packs else 0.0
-            found.update(dict.fromkeys(packs, (sessions, age)))
+            for pack in packs:
+                found[pack] = _both(found[pack], (sessions, age)) if pack in found else (sessions, age)
         return found
 
     def _remember(self) -> None:
@@ -188,7 +199,9 @@ class _Prune:
                 packs = (file.packs_to_delete if marked else file.packs) or []
                 self._index.load(name, packs)
                 for pack in packs:
-                    self._entries.setdefault(pack.id, pack)
+                    # The mark of a loose pack says nothing of its blobs, though an index may have come that does.
+                    if pack.id not in self._entries or not self._entries[pack.id].blobs:
+                        self._entries[pack.id] = pack
             self._index.finish()
 
     def _used(self, needed: Usage, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -243,9 +256,10 @@ class _Prune:
     def _rewrite(self, before: Sequence[tuple[str, IndexFile]], doomed: set[str], recovered: set[str]) -> None:
         """The live entries without the doomed, and with the recovered."""
         live = {pack.id for _, file in before for pack in file.packs or ()} - doomed
+        back = recovered - live
         for name, file in before:
             packs = [pack for pack in file.packs or () if pack.id not in doomed]
-            packs += [pack for pack in file.packs_to_delete or () if pack.id in recovered and pack.id not in live]
+            packs += [pack for pack in file.packs_to_delete or () if pack.id in back and pack.blobs]
             marks = [p for p in file.packs_to_delete or () if p.id not in recovered and p.id not in live | doomed]
             if len(packs) != len(file.packs or ()) or len(marks) != len(file.packs_to_delete or ()):
                 self._replace(name, IndexFile(packs, packs_to_delete=marks, orlop_sessions=file.orlop_sessions))

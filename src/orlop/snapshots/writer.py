@@ -149,13 +149,16 @@ class Writer:
         return name
 
     def _keep(self) -> None:
-        """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more."""
+        """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more.
+
+        A mark without blobs is of a pack of ours that had no index yet: the one we wrote since lists it as live.
+        """
         relied = self._own.union(self._before.pack_name(number) for number in self._relied)
         marked = [
             pack
             for file in self.repository.indexes.files(self._known).values()
             for pack in file.packs_to_delete or ()
-            if pack.id in relied
+            if pack.blobs and pack.id in relied
         ]
         if marked:
             self.repository.put("index", msgspec.json.encode(IndexFile(marked)))
