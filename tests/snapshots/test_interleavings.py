@@ -15,7 +15,6 @@ from orlop.objects.store import MemoryStore
 from orlop.snapshots import indexes, prune, times, writer
 from orlop.snapshots.check import check
 from orlop.snapshots.documents import SnapshotFile
-from orlop.snapshots.packs import Kind
 from orlop.snapshots.repository import Repository
 
 SAVERS = ("saver 0", "saver 1", "saver 2")
@@ -38,7 +37,7 @@ def _one_thing_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Play:
-    """Three who save and forget, and some who prune; ``kept`` has the snapshots that nobody forgot, and what is in them."""
+    """Three save and forget, and some prune; ``kept`` has the snapshots that nobody forgot, and what is in them."""
 
     def __init__(self, key: Repository, turns: Turns, prunes: Sequence[str] = PRUNES[:1]) -> None:
         self._key, self.turns, self._prunes, self.store = key, turns, prunes, MemoryStore()
