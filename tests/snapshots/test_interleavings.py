@@ -1,4 +1,4 @@
-"""Savers and prunes on one repository, operation by operation in an order that is drawn: nothing is lost in any order."""
+"""Saves and prunes on one repository, operation by operation in an order that is drawn: nothing is lost in any."""
 
 import random
 import time
