@@ -126,7 +126,7 @@ _Mark = tuple[frozenset[str] | None, float]
 
 
 def _both(one: _Mark, other: _Mark) -> _Mark:
-    """Of a pack that was marked, recovered and marked again when a prune was killed: the later mark counts, and both."""
+    """A pack was marked, recovered, and marked again by a prune that was killed: the later mark counts."""
     sessions = None if one[0] is None or other[0] is None else one[0] | other[0]
     return sessions, min(one[1], other[1])
 
