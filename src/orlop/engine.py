@@ -21,6 +21,7 @@ from orlop.volumes import azure_account, reconcile, references
 from orlop.volumes.azurefile import AzureFileDriver
 from orlop.volumes.bucket import settings as bucket_settings
 from orlop.volumes.bucket.driver import BucketDriver
+from orlop.volumes.bucket.sessions import of_this_boot
 from orlop.volumes.bucket.use import Use
 from orlop.volumes.driver import VolumeDriver
 from orlop.volumes.host import Host
@@ -145,11 +146,16 @@ def drivers(config: Config) -> Mapping[str, VolumeDriver]:
 def buckets(config: Config) -> Use:
     """What this host does with volumes in buckets."""
     told = {name: os.environ.get(name, "") for name in bucket_settings.SETTINGS}
-    folders = config.root / "drivers" / "bucket", config.run / "bucket", config.mounts or config.root / "mounts"
+    folders = config.root / "drivers" / "bucket", _sessions(config), config.mounts or config.root / "mounts"
     resolve = references.resolver(vault(config))
     return Use(
         *folders, told, resolve, boot=config.boot, step=config.step, hydrate=lambda key: _start(config, "hydrate", key)
     )
+
+
+def _sessions(config: Config) -> Path:
+    told = os.environ.get(bucket_settings.SESSIONS)
+    return of_this_boot(Path(told), config.boot or processes.boot_id()) if told else config.run / "bucket"
 
 
 def _keep(config: Config) -> None:

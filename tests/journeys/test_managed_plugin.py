@@ -52,11 +52,15 @@ def docker(engine: Engine, machine: Machine, built: Path) -> Iterator[Docker]:
 def left(machine: Machine) -> list[str]:
     """Mounts of volumes, and loop devices of their images; other machines have loop devices too."""
     mounts = machine.run(["cat", "/proc/self/mounts"]).stdout.splitlines()
-    images = {str(path.stat().st_ino) for path in (machine.root / "var/lib").glob("*/volumes/*/image")}
+    images = {str(path.stat().st_ino) for path in (machine.root / "var/lib").glob("*/*/**/image")}
     assert images
+    return [line for line in mounts if "/propagated-mount/" in line] + attached(machine, images)
+
+
+def attached(machine: Machine, images: set[str]) -> list[str]:
+    """The loop devices of images with these inode numbers."""
     loops = machine.run(["losetup", "-l", "-n", "-O", "BACK-INO,BACK-FILE"]).stdout.splitlines()
-    ours = [line for line in loops if line.split()[0] in images and "/volumes/" in line]
-    return [line for line in mounts if "/propagated-mount/" in line] + ours
+    return [line for line in loops if line.split()[0] in images and line.endswith("/image")]
 
 
 def call(machine: Machine, verb: str, **request: str) -> dict[str, str]:
@@ -137,6 +141,33 @@ def test_secrets_and_filesystems_of_both_kinds_and_a_copy_into_a_running_contain
     assert docker("exec", "long", "cat", "/l/file", "/k/path").stdout == "copied\n/usr/lib/orlop"
     kinds = docker("exec", "long", "grep", "-E", " /[lk] ", "/proc/mounts").stdout.splitlines()
     assert sorted(line.split()[2] for line in kinds) == ["tmpfs", "xfs"]
+
+
+@pytest.mark.part("P2", "D9", "P8")
+def test_a_volume_in_a_bucket_is_shipped_by_the_plugin_and_fetched_when_it_comes_back(
+    docker: Docker, machine: Machine
+) -> None:
+    home = machine.root / DATA
+    (home / "bucket").mkdir()
+    docker("volume", "create", "-d", "vol", "-o", "driver=bucket", "-o", "store=/var/lib/orlop/bucket",
+           "-o", "password=secret", "-o", "size=320m", "moving")  # fmt: skip
+    docker("run", "--rm", "-v", "moving:/d", "shell", "sh", "-c", "echo one >/d/x; df -P /d | tail -1 >/d/df")
+    assert left(machine) == []
+    shutil.rmtree(home / "drivers/bucket/moving")  # as on a host that never had it
+
+    found = docker("run", "--rm", "-v", "moving:/d", "shell", "sh", "-c", "cat /d/x; echo two >>/d/x").stdout
+    docker("run", "-d", "--name", "long", "-v", "moving:/d", "shell", "sleep", "1000")
+    docker("plugin", "disable", "-f", "vol")
+    docker("exec", "long", "sh", "-c", "echo meanwhile >>/d/x")
+    docker("plugin", "enable", "vol")
+    second = docker("run", "--rm", "-v", "moving:/d", "shell", "cat", "/d/x").stdout
+    docker("rm", "-f", "long")
+    assert left(machine) == []
+    shutil.rmtree(home / "drivers/bucket/moving")
+    third = docker("run", "--rm", "-v", "moving:/d", "shell", "cat", "/d/x").stdout
+    docker("volume", "rm", "moving")
+
+    assert (found, second, third) == ("one\n", "one\ntwo\nmeanwhile\n", "one\ntwo\nmeanwhile\n")
 
 
 @pytest.mark.part("P2", "P11")

@@ -47,6 +47,14 @@ def refresh(image: Path) -> str | None:
     return device
 
 
+def is_attached(image: Path) -> bool:
+    """Whether ``image`` has a device: then its filesystem may be mounted, in whichever namespace."""
+    existing = _existing(image) if image.exists() else None
+    if existing is not None:
+        os.close(existing[0])
+    return existing is not None
+
+
 def written(image: Path) -> int:
     """How many sectors have been written to the device of ``image``; raises `OSError` if it has none."""
     existing = _existing(image)

@@ -69,6 +69,7 @@ def config(python: str) -> Mapping[str, object]:
             {"name": "PYTHONPATH", "value": rootfs.PACKAGES},
             *(_setting(name, about) for name, about in _SETTINGS.items()),
             # All processes of a plugin end with it, also those that hold back readers of what is not here yet.
+            {"name": "ORLOP_BUCKET_SESSIONS", "value": f"{_ROOT}/drivers/bucket-sessions"},
             _setting("ORLOP_BUCKET_LAZY", "Whether files of buckets are fetched while they are used", "false"),
         ],
         "linux": {"capabilities": _capabilities(), "allowAllDevices": True},

@@ -159,6 +159,47 @@ def test_a_host_that_lost_the_lease_cannot_ship_and_keeps_what_it_has(one, other
 
 
 @pytest.mark.feature("P11")
+def test_a_host_whose_processes_were_all_dead_for_longer_than_the_lease_goes_on_if_no_other_had_it(one):
+    # As a managed plugin that was disabled by force, while containers went on to write.
+    (one.mount() / "file").write_text("never shipped")
+    epoch = one.session().epoch
+    one.time.now += 3600
+
+    one.driver.attach(DATA)
+
+    assert one.session().epoch == epoch
+    assert one.session().lost_at > one.time.now
+    one.unmount()
+    assert one.driver.status(DATA).get("Kept") is None
+    assert (one.mount() / "file").read_text() == "never shipped"
+
+
+@pytest.mark.feature("P10", "P11")
+def test_a_host_whose_processes_were_all_dead_is_stopped_if_another_had_the_volume(one, other):
+    folder = one.mount()
+    (folder / "file").write_text("shipped")
+    one.use.ship(one.session())
+    (folder / "late").write_text("never shipped")
+    os.sync()
+    (other.mount() / "file").write_text("the other's")
+    other.unmount()
+    one.time.now += 3600
+    writer = (folder / "file").open("a")
+
+    one.driver.attach(DATA)
+
+    with pytest.raises(OSError, match="Input/output"):
+        writer.write("too late"), writer.flush(), os.fsync(writer.fileno())
+    with pytest.raises(OSError, match="Input/output"):
+        writer.close()
+    one.mounter.unmount(one.mounts / DATA.key)
+    assert (one.mount() / "file").read_text() == "the other's"
+    (kept,) = one.driver.status(DATA)["Kept"]
+    with image.opened(Path(kept)) as root:
+        assert (root / "data/late").read_text() == "never shipped"
+
+
+@pytest.mark.feature("P11")
 def test_after_a_power_cut_the_host_goes_on_from_what_it_had(one):
     folder = one.mount()
     (folder / "file").write_text("shipped")

@@ -27,10 +27,11 @@ def hosts(tmp_path):
     (tmp_path / "bucket").mkdir()
     made = []
 
-    def host(name: str) -> Host:
+    def host(name: str, *, kept: bool = True) -> Host:
         host = Host(tmp_path, tmp_path / "bucket", name, volume=DATA)
         host.use.clock = lease.Clock()
-        threading.Thread(target=Keeper(host.use).run, daemon=True).start()
+        if kept:
+            keep(host)
         made.append(host)
         return host
 
@@ -39,6 +40,10 @@ def hosts(tmp_path):
         for session in each.use.sessions.all():
             each.use.sessions.end(session)
         each.mounter.unmount(each.mounts / DATA.key)
+
+
+def keep(host: Host) -> None:
+    threading.Thread(target=Keeper(host.use).run, daemon=True).start()
 
 
 def eventually(check, seconds: float = 15) -> None:
@@ -147,6 +152,39 @@ def test_a_host_that_was_frozen_is_stopped_when_it_wakes(hosts, monkeypatch):
     monkeypatch.setattr(one.use, "clock", lease.Clock())
     for session in one.use.sessions.all():
         one.use.sessions.change(session, lost_at=now() - 60)
+
+    eventually(lambda: refused(folder / "file") == errno.EIO)
+    assert one.session().phase == "lost"
+
+
+@pytest.mark.feature("P11")
+def test_a_keeper_that_starts_after_the_lease_has_ended_goes_on_with_it_if_nobody_took_it(hosts):
+    one = hosts("one", kept=False)
+    one.driver.create(DATA)
+    folder = one.mount()
+    (folder / "file").write_text("x")
+    one.use.sessions.change(one.session(), lost_at=one.use.clock.now() - 60)
+
+    keep(one)
+
+    eventually(lambda: head(one) != "")
+    assert one.session().phase == "using"
+    assert refused(folder / "file") == 0
+
+
+@pytest.mark.feature("P10")
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_keeper_that_starts_after_the_lease_has_ended_stops_the_writer_if_another_may_have_it(hosts, taken):
+    one, other = hosts("one", kept=False), hosts("other")
+    one.driver.create(DATA)
+    folder = one.mount()
+    if taken:
+        other.mount()
+    else:
+        unreachable(one)
+    one.use.sessions.change(one.session(), lost_at=one.use.clock.now() - 60)
+
+    keep(one)
 
     eventually(lambda: refused(folder / "file") == errno.EIO)
     assert one.session().phase == "lost"

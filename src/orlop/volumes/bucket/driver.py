@@ -86,7 +86,7 @@ class BucketDriver:
     def attach(self, volume: Volume) -> Sequence[Mount]:
         """See `VolumeDriver.attach`: the lease first, then the files."""
         session = self.use.sessions.get(volume.key)
-        if session is not None and session.phase == "lost":
+        if session is not None and self.use.is_over(session):
             self.use.abandon(session)
             session = None
         if session is not None and session.phase == "broken":

@@ -7,6 +7,7 @@ other: a store that does not answer keeps one thread, and when the time is over 
 import logging
 import random
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from orlop.errors import Busy, NotFound, OrlopError
@@ -35,7 +36,8 @@ class Keeper:
     def __init__(self, use: Use):
         """Nothing happens before `run`."""
         self._use, self._sessions, self._clock = use, use.sessions, use.clock
-        self._tended: set[str] = set()
+        self._tended, self._late = set[str](), set[str]()
+        self._works = (self._renew, self._ship, self._hydrate)
 
     def run(self) -> None:
         """Keep them until there have been none for a while; return at once if another keeper does."""
@@ -58,13 +60,27 @@ class Keeper:
         """Stop what is over, begin with what is new; whether there is anything to keep."""
         found = [session for session in self._sessions.all() if session.epoch and session.phase != "lost"]
         for session in found:
-            if self._clock.now() >= session.lost_at:
-                self._lose(session, "the store did not answer, and the lease could not be renewed in time")
-            elif session.token not in self._tended:
+            late = self._clock.now() >= session.lost_at
+            if session.token not in self._tended:
                 self._tended.add(session.token)
-                for work in (self._renew, self._ship, self._hydrate):
-                    threading.Thread(target=work, args=(session,), daemon=True, name=session.name).start()
+                if late:
+                    self._late.add(session.token)
+                self._start(session, *([self._regain] if late else self._works))
+            elif late and session.token not in self._late:
+                self._lose(session, "the store did not answer, and the lease could not be renewed in time")
         return bool(found)
+
+    def _start(self, session: Session, *works: Callable[[Session], None]) -> None:
+        for work in works:
+            threading.Thread(target=work, args=(session,), daemon=True, name=session.name).start()
+
+    def _regain(self, session: Session) -> None:
+        """Its keeper was dead for longer than its lease, which is still ours if no other host has taken it."""
+        if self._use.regain(session):
+            self._start(session, *self._works)
+        else:
+            self._lose(session, "nobody renewed the lease in time, and another host may have it")
+        self._late.discard(session.token)
 
     def _tidy(self) -> None:
         """Shipments leave small packs and what is needed no more; any host takes that away, at times of its own."""

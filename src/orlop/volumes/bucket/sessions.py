@@ -1,11 +1,12 @@
 """Which volumes this host is using, in memory: what the driver's verbs and the keeper tell each other.
 
-A session is a file below a folder in memory (tmpfs): gone after a power cut, as the use itself is. Whoever changes one
-holds its lock.
+A session is a file below a folder in memory (tmpfs): gone after a power cut, as the use itself is. A managed plugin has
+none that outlives it, and a folder on disk for each boot instead. Whoever changes a session holds its lock.
 """
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -55,6 +56,14 @@ class Place:
     hold: Path
     wait: Path
     numbers: Path
+
+
+def of_this_boot(folder: Path, boot: str) -> Path:
+    """Where below ``folder``, which outlives a power cut, sessions are that do not; those of earlier boots are gone."""
+    for old in folder.glob("*"):
+        if old.name != boot:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder / boot
 
 
 class Sessions:

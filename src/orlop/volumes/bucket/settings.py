@@ -18,6 +18,8 @@ SECRETS = frozenset({"password", "access_key", "secret_key", "key"})
 LAZY = _PREFIX + "LAZY"
 SETTINGS = (ADDRESS, PASSWORD, LAZY, *(_PREFIX + name.upper() for name in STORE))
 """What the daemon, or ``docker plugin set``, can be told once for all volumes."""
+SESSIONS = _PREFIX + "SESSIONS"
+"""A folder that outlives the daemon, for the sessions of one whose folder in memory does not."""
 DEFAULT_SIZE, DEFAULT_SYNC = "10g", 60
 _LEAST_SYNC, _LEAST_LEASE = 1, 2
 HELP: Mapping[str, str] = {

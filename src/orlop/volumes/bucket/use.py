@@ -4,14 +4,13 @@ The driver's verbs and the keeper are two views of this. What saves and restores
 """
 
 import logging
-import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from orlop.errors import Busy, InUse, NoSpace, OrlopError, Unavailable
-from orlop.kernel import freeze, processes
+from orlop.kernel import freeze, loop, processes
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.namespaces import companions
 from orlop.volumes import image, references
@@ -108,10 +107,6 @@ class Use:
             if last:
                 copy.know(replace(base, clean=True))
             self.change(session, shipped=self.clock.wall(), reason="")
-
-    def is_mounted(self, key: str) -> bool:
-        """Whether the copy is mounted where its users see it."""
-        return os.path.ismount(self._mounts / key)
 
     def bring(self, session: Session, keep: Callable[[], object]) -> None:
         """Take the lease and bring the files here; ``keep`` is called as soon as there is a lease to renew.
@@ -213,8 +208,28 @@ class Use:
         if base is not None and not _is_set_aside(copy, base, definition.name) and base.id != definition.id:
             copy.remove()
 
+    def is_over(self, session: Session) -> bool:
+        """Whether the lease is lost. One that nobody renewed, because all processes were dead, may go on."""
+        late = session.epoch > 0 and self.clock.now() >= session.lost_at
+        return session.phase == "lost" or (late and not self.sessions.is_kept and not self.regain(session))
+
+    def regain(self, session: Session) -> bool:
+        """Renew a lease after its time; False unless no other host had it meanwhile."""
+        backend = self.backend(session.options)
+        try:
+            ttl = settings.ttl(backend.catalog.get(session.name).as_volume())
+            lease = acquire(backend.store, session.name, self.owner(session.token), self.clock, ttl=ttl)
+            if lease.epoch == session.epoch:
+                self.change(session, lost_at=lease.lost_at)
+                return True
+            release(backend.store, lease, self.clock)
+        except OrlopError as error:
+            _log.warning("the lease of volume %r is over: %s", session.name, error)
+        return False
+
     def abandon(self, session: Session) -> None:
-        """Another host has it: keep what was not shipped."""
+        """Another host may have it: nobody writes here any more, and what was not shipped is kept."""
+        self._shut_down(session)
         holding.forget(self.sessions.place(session.key))
         with self.sessions.shipping(session.key):
             copy = self.copy(session.key)
@@ -222,6 +237,8 @@ class Use:
             if base is not None and not _is_set_aside(copy, base, session.name):
                 copy.know(replace(base, clean=True))
             self.sessions.end(session)
+        # If no other host has it by now, nobody has to wait until the lease ends.
+        self.let_go(session)
 
     def leave(self, volume: Volume) -> None:
         """Delete the copy of a volume that is gone; what was never part of it is kept."""
@@ -260,8 +277,13 @@ class Use:
         if self.sessions.change(session, phase=phase, reason=reason) is None:
             return
         _log.error("volume %r is stopped here: %s", session.name, reason)
-        if self.is_mounted(session.key):
-            with image.opened(self.copy(session.key).image) as root:
+        self._shut_down(session)
+
+    def _shut_down(self, session: Session) -> None:
+        # Not only where it is mounted now: containers keep mounts that a plugin which was restarted does not see.
+        file = self.copy(session.key).image
+        if loop.is_attached(file):
+            with image.opened(file) as root:
                 freeze.shut_down(root)
 
     def change(self, session: Session, **fields: object) -> Session:
