@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.journeys.lab import Lab
+from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 
 from orlop.kernel import precontent
 
@@ -19,16 +20,36 @@ pytestmark = [
 LARGE = os.urandom(100 << 20)
 
 
+@pytest.fixture(scope="module")
+def seaweed(computer: Lab) -> Iterator[Seaweed]:
+    store = Seaweed(computer.machine)
+    store.start()
+    store.make("lazy")
+    (computer.folder / "access").write_text(ACCESS_KEY)
+    (computer.folder / "secret").write_text(SECRET_KEY)
+    yield store
+    store.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, lab: Lab) -> str:
+    """The options that name the store; another place each time: processes of an earlier test may know theirs."""
+    name = os.urandom(4).hex()
+    if request.param == "folder":
+        (lab.folder / name).mkdir()
+        return f"-o store={lab.folder}/{name}"
+    keys = f"-o access_key=file:{lab.folder}/access -o secret_key=file:{lab.folder}/secret"
+    return f"-o store=s3://lazy/{name} -o endpoint={request.getfixturevalue('seaweed').endpoint} {keys}"
+
+
 @pytest.fixture
-def moved(lab: Lab) -> Iterator[Callable[[], None]]:
+def moved(lab: Lab, store: str) -> Iterator[Callable[[], None]]:
     """A volume ``data`` with a large file, small ones and a program; again and again it comes to a host without it."""
-    # Another one each time: processes of an earlier test may know the keys of theirs.
-    bucket, password = lab.folder / f"bucket-{os.urandom(4).hex()}", lab.folder / "lazy-password"
-    bucket.mkdir()
+    password = lab.folder / "lazy-password"
     password.write_text("secret")
     (lab.folder / "large").write_bytes(LARGE)
     lab.sh(
-        f"docker volume create -d orlop -o driver=bucket -o store={bucket} -o password=file:{password} "
+        f"docker volume create -d orlop -o driver=bucket {store} -o password=file:{password} "
         "-o size=600m -o lazy=true data"
     )
     lab.sh(
@@ -42,7 +63,7 @@ def moved(lab: Lab) -> Iterator[Callable[[], None]]:
     leave()
     yield leave
     lab.sh("docker ps -aq | xargs -r docker rm -f; docker volume rm data")
-    lab.sh(f"rm -rf {bucket} {password}")
+    password.unlink()
 
 
 def test_containers_read_write_and_run_what_is_not_here_yet(lab: Lab, moved: Callable[[], None]) -> None:
@@ -63,6 +84,7 @@ def test_containers_read_write_and_run_what_is_not_here_yet(lab: Lab, moved: Cal
     assert found.split() == ["more", "7", "9"]
 
 
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
 def test_orlop_can_be_killed_while_a_container_reads(lab: Lab, moved: Callable[[], None]) -> None:
     reader = lab.start(
         "docker run --rm -v data:/data ubuntu sh -c 'sleep 1; sha256sum /data/large; cat /data/*9' >sums"
@@ -78,6 +100,7 @@ def test_orlop_can_be_killed_while_a_container_reads(lab: Lab, moved: Callable[[
 
 
 @pytest.mark.part("V14")
+@pytest.mark.parametrize("store", ["folder"], indirect=True)
 def test_a_backup_with_tar_of_what_is_not_here_yet_is_byte_for_byte(lab: Lab, moved: Callable[[], None]) -> None:
     lab.sh("docker run --name user -v data:/data ubuntu true")
     moved()
@@ -90,6 +113,7 @@ def test_a_backup_with_tar_of_what_is_not_here_yet_is_byte_for_byte(lab: Lab, mo
     assert found.split() == [hashlib.sha256(LARGE).hexdigest(), "-", "1", "499"]
 
 
+@pytest.mark.parametrize("store", ["folder"], indirect=True)
 def test_how_much_is_here_is_shown(lab: Lab, moved: Callable[[], None]) -> None:
     lab.sh("docker run -d --name user -v data:/data ubuntu sleep 1000")
     inspect = f"{sys.executable} -m orlop volume inspect data --root {lab.root}"
