@@ -106,5 +106,14 @@ class InTurns:
         self._store.delete(key)
 
     def walk(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """In two pages, as stores list: what others change in between is seen in the second only."""
         self._take()
-        return iter(list(self._store.walk(prefix)))
+        found = sorted(self._store.walk(prefix), key=_key)
+        first = found[: len(found) // 2]
+        self._take()
+        last = first[-1].key if first else ""
+        return iter([*first, *(info for info in sorted(self._store.walk(prefix), key=_key) if info.key > last)])
+
+
+def _key(info: ObjectInfo) -> str:
+    return info.key

@@ -39,7 +39,7 @@ logging.basicConfig(level=logging.INFO)
 Keeper(host(Path(sys.argv[1]), sys.argv[2]).use).run()
 """
 HYDRATOR = """
-import logging, sys, time
+import logging, os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from tests.volumes.bucket.test_lazy import host
@@ -50,7 +50,7 @@ from orlop.volumes.bucket.fetching import fetch_missing
 logging.basicConfig(level=logging.INFO)
 folder = Path(sys.argv[1])
 hydrator.PATIENCE = 2.0
-fetch, left = Contents.fetch, rest.Rest._left
+fetch, left, remove = Contents.fetch, rest.Rest._left, os.removexattr
 
 def wait(path):
     while not path.exists():
@@ -68,7 +68,13 @@ def later(self):
             time.sleep(0.01)
     yield from left(self)
 
-Contents.fetch, rest.Rest._left = slowly, later
+def fatally(file, name):
+    if (folder / "die").exists():
+        (folder / "die").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    remove(file, name)
+
+Contents.fetch, rest.Rest._left, os.removexattr = slowly, later, fatally
 fetch_missing(host(folder, sys.argv[2]).use, "data")
 """
 
@@ -283,6 +289,18 @@ def test_readers_wait_for_another_process_if_the_one_that_fetches_is_killed(lab)
     lab.fetch_all()
 
     assert [reader.communicate(timeout=30)[0] for reader in waiting] == [SMALL, LARGE] * 2
+
+
+def test_a_file_comes_to_its_end_though_who_fetched_all_of_it_was_killed_then(lab):
+    lab.made(few)
+    folder = lab.attach()
+    (lab.folder / "die").touch()
+
+    assert run("cat", folder / "large") == LARGE
+
+    assert not (lab.folder / "die").exists()
+    lab.complete()
+    assert not is_missing(folder / "large")
 
 
 def test_holders_that_are_killed_are_replaced(lab):

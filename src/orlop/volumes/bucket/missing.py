@@ -63,6 +63,9 @@ class Missing:
             os.fdatasync(file)
             lazy.settle(file, some)
             self._count(lazy, some)
+        if not parts and not lazy.rest():
+            # Somebody fetched all of it, and was killed before he could say so.
+            lazy.settle(file, ())
         self._count(lazy, ())
 
     def fill_together(self, found: Sequence[bytes]) -> None:
