@@ -44,13 +44,14 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from tests.volumes.bucket.test_lazy import host
 from orlop.errors import Unavailable
+from orlop.kernel import handles
 from orlop.snapshots.placeholders import Contents
 from orlop.volumes.bucket import hydrator, rest
 from orlop.volumes.bucket.fetching import fetch_missing
 logging.basicConfig(level=logging.INFO)
 folder = Path(sys.argv[1])
 hydrator.PATIENCE = 2.0
-fetch, left, remove = Contents.fetch, rest.Rest._left, os.removexattr
+fetch, left, remove, opened = Contents.fetch, rest.Rest._left, os.removexattr, handles.opened
 
 def wait(path):
     while not path.exists():
@@ -74,7 +75,13 @@ def fatally(file, name):
         os.kill(os.getpid(), signal.SIGKILL)
     remove(file, name)
 
-Contents.fetch, rest.Rest._left, os.removexattr = slowly, later, fatally
+def late(root, handle, flags):
+    if flags & os.O_RDWR and (folder / "late").exists():
+        (folder / "late").unlink()
+        time.sleep(2)
+    return opened(root, handle, flags)
+
+Contents.fetch, rest.Rest._left, os.removexattr, handles.opened = slowly, later, fatally, late
 fetch_missing(host(folder, sys.argv[2]).use, "data")
 """
 
@@ -301,6 +308,22 @@ def test_a_file_comes_to_its_end_though_who_fetched_all_of_it_was_killed_then(la
     assert not (lab.folder / "die").exists()
     lab.complete()
     assert not is_missing(folder / "large")
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_who_comes_late_to_a_file_that_is_complete_by_then_leaves_it_alone(lab, name):
+    lab.made(few)
+    folder, content = lab.attach(), {"small": SMALL, "large": LARGE}[name]
+    (lab.folder / "late").touch()
+    reader = subprocess.Popen(["cat", folder / name], stdout=subprocess.PIPE)
+    eventually(lambda: not (lab.folder / "late").exists())
+
+    # Another thread fetches it meanwhile, for somebody who writes.
+    run("sh", "-c", 'cat "$1" >/dev/null && printf new | dd of="$1" conv=notrunc status=none', "sh", folder / name)
+
+    assert reader.communicate()[0] == b"new" + content[3:]
+    lab.complete()
+    assert (folder / name).read_bytes() == b"new" + content[3:]
 
 
 def test_holders_that_are_killed_are_replaced(lab):

@@ -46,6 +46,8 @@ def read(name):
 for folder in "abc":
     os.makedirs(folder, exist_ok=True)
 for _ in range(25):
+    if rng.randrange(4) == 0:
+        cut(f"{rng.choice('abc')}/{rng.randrange(40, 60)}")
     names = sorted(os.path.join(top, name) for top, _, names in os.walk(".") for name in names)
     deed = rng.choice([append, overwrite, cut, truncate, move, remove, read, read])
     deed(rng.choice(names))

@@ -47,11 +47,12 @@ class Missing:
         """The placeholder, and it open for writing; None if it is none any more, or gone."""
         with suppress_gone(), sc.closing(handles.opened(self._root, handle, os.O_PATH)) as name:
             # Looked at first: a program that runs cannot be opened for writing.
-            told = placeholders.of(f"/proc/self/fd/{name}", links=True)
-            if told is not None:
+            if placeholders.of(f"/proc/self/fd/{name}", links=True) is not None:
                 file = handles.opened(self._root, handle, _WRITING)
                 stack.callback(os.close, file)
-                return self._known(handle, told), file
+                lazy = self._known(handle, file)
+                if lazy is not None:
+                    return lazy, file
         self._sizes.pop(handle, None)
         return None, -1
 
@@ -89,9 +90,13 @@ class Missing:
         stack.callback(lazy.lock.release)
         return lazy, file
 
-    def _known(self, handle: bytes, told: placeholders.Placeholder) -> LazyFile:
+    def _known(self, handle: bytes, file: int) -> LazyFile | None:
         with self._guard:
             if handle not in self._files:
+                # Looked at again: whoever completed it since has let others in, who may have written to it.
+                told = placeholders.of(file)
+                if told is None:
+                    return None
                 lazy = LazyFile(handle, told, self.contents, self._group, self._journal)
                 if handle in self._parts:
                     lazy.had(self._parts[handle])
