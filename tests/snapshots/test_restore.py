@@ -14,8 +14,9 @@ from tests.snapshots.parts import PASSWORD, FolderStore, everything, zoo
 from orlop.errors import Corrupt
 from orlop.snapshots import nodes
 from orlop.snapshots.documents import SnapshotFile
-from orlop.snapshots.nodes import Node
+from orlop.snapshots.nodes import Attribute, Node
 from orlop.snapshots.packs import pack_key
+from orlop.snapshots.placeholders import ATTRIBUTE
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import Restored, restore
 from orlop.snapshots.save import About, save
@@ -190,6 +191,23 @@ def test_hard_links_lead_nowhere_else(tmp_path: Path, repository: Repository) ->
 
     assert done.problems == []
     assert ((tmp_path / "target" / "a").read_bytes(), (tmp_path / "target" / "b").read_bytes()) == (b"evil", b"")
+
+
+def test_what_attributes_tell_us_of_a_file_is_neither_saved_nor_restored(
+    tmp_path: Path, repository: Repository
+) -> None:
+    # A placeholder's copy, made with all attributes, is a file as any other; and a snapshot may not make placeholders.
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "copy").write_bytes(b"x")
+    os.setxattr(tmp_path / "source" / "copy", ATTRIBUTE, b"told")
+    os.setxattr(tmp_path / "source" / "copy", "user.colour", b"green")
+    lies = hostile(repository, file(repository, "evil", extended_attributes=[Attribute(ATTRIBUTE, b"told")]))
+
+    restore(repository, saved(repository, tmp_path / "source"), tmp_path / "target", path="data")
+    restore(repository, lies, tmp_path / "target")
+
+    assert os.listxattr(tmp_path / "target" / "copy") == ["user.colour"]
+    assert os.listxattr(tmp_path / "target" / "evil") == []
 
 
 def test_a_size_that_lies_is_told(tmp_path: Path, repository: Repository) -> None:

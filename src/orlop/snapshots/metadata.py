@@ -2,12 +2,12 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from orlop.errors import Corrupt
-from orlop.snapshots import nodes, times
-from orlop.snapshots.nodes import Node
+from orlop.snapshots import names, nodes, times
+from orlop.snapshots.nodes import Attribute, Node
 
 _REFUSALS: Final = (OSError, OverflowError, ValueError, Corrupt)
 _IS_ROOT: Final = os.geteuid() == 0
@@ -19,7 +19,7 @@ def put_back(node: Node, file: int) -> list[str]:
     try:
         _own(node, file)
         os.fchmod(file, nodes.mode_of(node))
-        for one in node.extended_attributes or ():
+        for one in _foreign(node):
             os.setxattr(file, one.name, one.value or b"")
         os.utime(file, ns=_times(node))
     except _REFUSALS:
@@ -62,9 +62,14 @@ def _may_own() -> bool:
 
 
 def _attributes(refused: list[str], node: Node, file: int | bytes, *, links: bool = True) -> None:
-    for one in node.extended_attributes or ():
+    for one in _foreign(node):
         put = functools.partial(os.setxattr, file, one.name, one.value or b"", follow_symlinks=links)
         _try(refused, f"attribute {one.name!r}", put)
+
+
+def _foreign(node: Node) -> Iterator[Attribute]:
+    """The attributes but those with a meaning to us: a copy of a placeholder is none."""
+    return (one for one in node.extended_attributes or () if not one.name.startswith(names.OWN_ATTRIBUTES))
 
 
 def _times(node: Node) -> tuple[int, int]:

@@ -1,9 +1,12 @@
 r"""File names in JSON: any bytes, as restic writes them (Go's quoted strings: ``\"``, ``\\``, ``\n``, ``\xff``)."""
 
 import re
+from typing import Final
 
 from orlop.errors import Corrupt
 
+OWN_ATTRIBUTES: Final = "trusted.orlop."
+"""How the extended attributes begin that say something to us of one file on one host: no snapshot has them."""
 _SPECIAL = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
             "\v": "\\v"}  # fmt: skip
 _PLAIN = {quoted[1]: raw for raw, quoted in _SPECIAL.items()} | {"'": "'"}

@@ -14,13 +14,13 @@ from typing import Final
 import msgspec
 
 from orlop.errors import Corrupt
-from orlop.snapshots import metadata, nodes, ranges, target
+from orlop.snapshots import metadata, names, nodes, ranges, target
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.repository import Repository, opened
 from orlop.snapshots.restorelarge import Place, runs
 from orlop.snapshots.treereader import TreeReader
 
-ATTRIBUTE: Final = "trusted.orlop.lazy"
+ATTRIBUTE: Final = names.OWN_ATTRIBUTES + "lazy"
 """Only root can see it, and only on the host itself."""
 CAPABILITY: Final = "security.capability"
 """The kernel takes it from every file that is written to."""

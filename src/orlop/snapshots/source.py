@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from orlop.snapshots import nodes
+from orlop.snapshots import names, nodes
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.nodes import Node
 
@@ -107,6 +107,8 @@ def attributes(file: int | bytes, *, links: bool = True) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     try:
         for name in os.listxattr(file, follow_symlinks=links):
+            if name.startswith(names.OWN_ATTRIBUTES):
+                continue
             name.encode()  # a name that is no UTF-8 cannot be written in JSON; no program of Linux makes one
             found[name] = os.getxattr(file, name, follow_symlinks=links)
     except (OSError, UnicodeEncodeError):
