@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-_FICLONE = 0x40049409
+_FICLONE, _FICLONERANGE = 0x40049409, 0x4020940D
+_RANGE = struct.Struct("=qQQQ")
 _FIEMAP = 0xC020660B
 _HEADER, _EXTENT = struct.Struct("=QQLLLL"), struct.Struct("=QQQQQLLLL")
 _SYNC = 1
@@ -49,6 +50,14 @@ class Extent:
 def clone(source: int, target: int) -> None:
     """Make the open file ``target`` share all of ``source`` (FICLONE); raises `OSError` (EOPNOTSUPP, EXDEV)."""
     fcntl.ioctl(target, _FICLONE, source)
+
+
+def clone_range(source: int, start: int, length: int, target: int, place: int) -> None:
+    """Let ``length`` bytes of the open file ``target`` from ``place`` on share those of ``source`` from ``start`` on.
+
+    All are multiples of a block, unless ``source`` ends there (FICLONERANGE).
+    """
+    fcntl.ioctl(target, _FICLONERANGE, _RANGE.pack(source, start, length, place))
 
 
 def is_possible(folder: int) -> bool:

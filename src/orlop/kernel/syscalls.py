@@ -33,6 +33,7 @@ UMOUNT_NOFOLLOW = 8
 PR_SET_DUMPABLE = 4
 
 _UNSHARE_RANGE = 0x40
+_PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, and the size stays
 _STATX_MNT_ID = 0x1000
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 
@@ -56,6 +57,12 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
 def unshare_blocks(fd: int, start: int, length: int) -> None:
     """Give this range of an open file blocks that no other file shares (fallocate(2))."""
     checked(libc.fallocate(fd, _UNSHARE_RANGE, ctypes.c_int64(start), ctypes.c_int64(length)))
+
+
+def punch_hole(fd: int, start: int, length: int) -> None:
+    """Give back the blocks of this range of an open file; it reads as zeros (fallocate(2))."""
+    if length:
+        checked(libc.fallocate(fd, _PUNCH_HOLE, ctypes.c_int64(start), ctypes.c_int64(length)))
 
 
 def umount(target: Path | bytes, flags: int = 0) -> None:

@@ -1,15 +1,16 @@
 """Files that are there with everything but their content, and say where in a repository that is.
 
-A placeholder has all its blocks, so no tool takes it for a hole that need not be read, and its room is its own. What it
-stands for is told by an extended attribute, which a rename, a crash and another process find where they find the file.
+A placeholder has all its blocks, so no tool takes it for a hole that need not be read, and its room is its own; a large
+one gets both from whoever wants it (`Lazy`). What it stands for is told by an extended attribute, which a rename, a
+crash and another process find where they find the file.
 """
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -56,18 +57,31 @@ class Part:
     places: tuple[Place, ...]
 
 
-def make(folder: int, name: bytes, node: Node, tree: str, made: Callable[[int, Placeholder], object]) -> list[str]:
-    """Make the file, and call ``made`` with it, open, before anybody else can see it as it is to be.
+class Lazy(Protocol):
+    """Who wants placeholders."""
+
+    def room(self, file: int, size: int) -> None:
+        """Give the open, empty, large file its size, and room for its content; raises `OSError` (ENOSPC)."""
+
+    def made(self, file: int, told: Placeholder) -> None:
+        """The open file is as it is to be, and nobody else can see it yet."""
+
+
+def make(folder: int, name: bytes, node: Node, tree: str, lazy: Lazy) -> list[str]:
+    """Make the file for ``lazy``.
 
     Returns what was refused. Raises `OSError` (ENOSPC) if there is no room, and leaves nothing then.
     """
     capability = next((one.value for one in node.extended_attributes or () if one.name == CAPABILITY), None)
     with target.NewFile(folder, name, 0) as fd:
         told = Placeholder(bytes.fromhex(tree), node.name, node.size, os.fstat(fd).st_ino, capability or b"")
-        os.posix_fallocate(fd, 0, node.size)
+        if told.is_large:
+            lazy.room(fd, node.size)
+        else:
+            os.posix_fallocate(fd, 0, node.size)
         os.setxattr(fd, ATTRIBUTE, msgspec.msgpack.encode(told))
         refused = metadata.put_back(node, fd)
-        made(fd, told)
+        lazy.made(fd, told)
     return refused
 
 
@@ -111,12 +125,9 @@ class Contents:
             found.update(ranges.read(self._repository.store, together))
         return found
 
-    def write(self, file: int, part: Part, sealed: dict[bytes, bytes]) -> None:
-        """Write ``part`` into the open placeholder, whose blocks are zeros where nobody has."""
-        start = part.start
-        for pack, blob in part.places:
-            target.fill(file, opened(self._repository.seal, sealed[blob.id], blob, pack), start)
-            start += blob.size
+    def opened(self, part: Part, sealed: Mapping[bytes, bytes]) -> Iterator[bytes]:
+        """The bytes of ``part`` in order, from the sealed blobs that `fetch` found."""
+        return (opened(self._repository.seal, sealed[blob.id], blob, pack) for pack, blob in part.places)
 
     def reload(self) -> None:
         """A prune may have moved what is needed: look again where it is."""

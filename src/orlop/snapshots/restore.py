@@ -31,7 +31,6 @@ from orlop.snapshots.workers import Workers
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 2 << 20
 _FETCHES: Final = 4
-Lazy = Callable[[int, placeholders.Placeholder], object]
 """Who takes placeholders as they are made: each open, before it can be found under its name as it is to be."""
 
 
@@ -48,7 +47,7 @@ class Restored:
 
 def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, path: str = "", delete: bool = False,
             progress: Callable[[Progress], None] | None = None, processes: int | None = None,
-            lazy: Lazy | None = None) -> Restored:  # fmt: skip
+            lazy: placeholders.Lazy | None = None) -> Restored:  # fmt: skip
     """Make ``folder`` have what ``path`` has in the snapshot ("" for all of it); it is made if it is missing.
 
     A folder gives its entries and, to ``folder``, its owner, mode, attributes and times; a file is put into ``folder``.
@@ -94,7 +93,7 @@ class _Folder:
 class _Restore:
     def __init__(self, repository: Repository, trees: TreeReader, root: int,
                  progress: Callable[[Progress], None] | None, count: int, *, delete: bool,
-                 lazy: Lazy | None) -> None:  # fmt: skip
+                 lazy: placeholders.Lazy | None) -> None:  # fmt: skip
         self._repository, self._trees, self._root = repository, trees, root
         self._progress, self._delete, self._lazy = progress, delete, lazy
         self._results: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()

@@ -32,6 +32,7 @@ from orlop.volumes.bucket.hydrator import Hydrator
 from orlop.volumes.bucket.journal import Journal
 from orlop.volumes.bucket.missing import Missing, suppress_gone
 from orlop.volumes.bucket.sessions import Place
+from orlop.volumes.bucket.twins import Twins
 from orlop.volumes.bucket.waiting import Waiting
 
 LEAST = 64 << 20
@@ -56,26 +57,37 @@ def begin(repository: Repository, file: SnapshotFile, copy: Copy, place: Place, 
 
     Raises `NoSpace` if there are files that cannot be made so: a full volume has no room for what they need besides.
     """
-    base, size, journal = copy.base, 0, Journal(copy.journal)
+    base, journal = copy.base, Journal(copy.journal)
     assert base is not None  # noqa: S101 - there was a beginning
     journal.clear()
-
-    def made(fd: int, told: Placeholder) -> None:
-        nonlocal size
-        size += told.size
-        journal.file(handles.of(fd), told.size)
-        group.mark(fd)
-
-    with _marking(copy, place) as (group, root):
-        done = restore(repository, file, root / image.DATA, path=file.top, delete=True, lazy=made)
+    with _marking(copy, place) as (group, root), _twins(root) as twins:
+        twins.clear()
+        making = _Making(group, journal, twins)
+        done = restore(repository, file, root / image.DATA, path=file.top, delete=True, lazy=making)
         if done.problems:
+            twins.clear()
             raise NoSpace(f"'{os.fsdecode(done.problems[0].path)}': {done.problems[0].reason}")
         journal.sync()
         freeze.sync(root)
-        copy.know(replace(base, lazy=size, complete=not size, restored=now(root)))
+        copy.know(replace(base, lazy=making.size, complete=not making.size, restored=now(root)))
     journal.close()
-    if not size:
+    if not making.size:
         holding.forget(place)
+
+
+class _Making:
+    """Marks placeholders and writes them down; ``size`` bytes are missing in all."""
+
+    def __init__(self, group: Group, journal: Journal, twins: Twins):
+        self._group, self._journal, self._twins, self.size = group, journal, twins, 0
+
+    def room(self, file: int, size: int) -> None:
+        self._twins.make(file, size)
+
+    def made(self, file: int, told: Placeholder) -> None:
+        self.size += told.size
+        self._journal.file(handles.of(file), told.size)
+        self._group.mark(file)
 
 
 def resume(copy: Copy, place: Place) -> int:
@@ -120,6 +132,7 @@ def hydrate(
         if not Hydrator(group, missing, waiting).run(look):
             return False
         sc.sync_filesystem(root)
+        Twins(root).clear()
         copy.know(replace(base, lazy=0, complete=True))
         holding.forget(place)
     return True
@@ -157,6 +170,16 @@ def _marking(copy: Copy, place: Place) -> Iterator[tuple[Group, Path]]:
             raise
         finally:
             group.close()
+
+
+@contextmanager
+def _twins(root: Path) -> Iterator[Twins]:
+    with sc.closing(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
+        twins = Twins(folder)
+        try:
+            yield twins
+        finally:
+            twins.close()
 
 
 def _check(hold: Path) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from orlop.kernel.precontent import Group
-from orlop.snapshots import placeholders
+from orlop.snapshots import placeholders, target
 from orlop.snapshots.placeholders import CAPABILITY, Contents, Part, Placeholder
 from orlop.volumes.bucket.journal import Journal
+from orlop.volumes.bucket.twins import Twins
 from orlop.volumes.bucket.waiting import Wait
 
 _IN_PLACE: Final[Mapping[str, Collection[int]]] = {
@@ -30,10 +31,12 @@ execveat, copy_file_range, preadv2 and pwritev2: what they do to a file they do 
 class LazyFile:
     """The file ``handle``. Whoever calls anything holds its ``lock``, and has it open for writing."""
 
-    def __init__(self, handle: bytes, told: Placeholder, contents: Contents, group: Group, journal: Journal):
+    def __init__(
+        self, handle: bytes, told: Placeholder, contents: Contents, group: Group, journal: Journal, twins: Twins
+    ):
         """``told`` is what it says of itself."""
         self.handle, self.told, self.lock, self.is_over = handle, told, threading.Lock(), False
-        self._contents, self._group, self._journal = contents, group, journal
+        self._contents, self._group, self._journal, self._twins = contents, group, journal, twins
         self._parts: Sequence[Part] = ()
         self._done: set[int] = set()
         self._is_touched, self._changed, self._path = False, 0, ""
@@ -81,7 +84,7 @@ class LazyFile:
     def write(self, file: int, parts: Iterable[Part], sealed: Mapping[bytes, bytes]) -> None:
         """Write ``parts``, as nobody had: to be followed by a sync, and `settle`."""
         for part in parts:
-            self._contents.write(file, part, dict(sealed))
+            self._place(file, part, self._contents.opened(part, sealed))
             if os.fstat(file).st_size < self.told.size:
                 # Cut before we wrote. Since then nobody could write: he would have had to wait for us.
                 os.ftruncate(file, 0)
@@ -89,6 +92,15 @@ class LazyFile:
                 return
         self._tidy(file)
         self._note(file)
+
+    def _place(self, file: int, part: Part, content: Iterable[bytes]) -> None:
+        if self.told.is_large:
+            self._twins.put(file, self.handle, self.told.size, part.start, content)
+            return
+        place = part.start
+        for piece in content:
+            target.fill(file, piece, place)
+            place += len(piece)
 
     def settle(self, file: int, parts: Iterable[Part]) -> None:
         """``parts`` are on disk: they are never written again, and when all are there, nobody asks any more."""
@@ -136,6 +148,7 @@ class LazyFile:
 
     def _finish(self, file: int) -> None:
         self._group.unmark(file)
+        self._twins.drop(self.handle)
         self.is_over = True
 
 

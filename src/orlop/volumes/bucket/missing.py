@@ -14,6 +14,7 @@ from orlop.snapshots import placeholders
 from orlop.snapshots.placeholders import Contents, Part
 from orlop.volumes.bucket.journal import Journal
 from orlop.volumes.bucket.lazyfile import LazyFile
+from orlop.volumes.bucket.twins import Twins
 
 _RUN: Final = 4
 """Parts of a large file that are fetched at a time."""
@@ -29,6 +30,7 @@ class Missing:
         What was changed after ``since`` (nanoseconds) was changed by others, or by us.
         """
         self._root, self._group, self._journal, self._since = root, group, journal, since
+        self._twins = Twins(root)
         self.contents = contents
         self._files, self._guard = dict[bytes, LazyFile](), threading.Lock()
         self._sizes, self._parts = journal.files(), journal.done()
@@ -54,6 +56,7 @@ class Missing:
                 if lazy is not None:
                     return lazy, file
         self._sizes.pop(handle, None)
+        self._twins.drop(handle)
         return None, -1
 
     def fill(self, lazy: LazyFile, file: int, numbers: Sequence[int]) -> None:
@@ -97,7 +100,7 @@ class Missing:
                 told = placeholders.of(file)
                 if told is None:
                     return None
-                lazy = LazyFile(handle, told, self.contents, self._group, self._journal)
+                lazy = LazyFile(handle, told, self.contents, self._group, self._journal, self._twins)
                 if handle in self._parts:
                     lazy.had(self._parts[handle])
                 self._files[handle] = lazy
