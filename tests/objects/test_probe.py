@@ -28,11 +28,13 @@ def test_a_server_that_ignores_conditions_is_refused_in_words(careless: dict[str
     promises = probe(store)
 
     assert (promises.conditional_create, promises.conditional_update) == (False, False)
-    assert (promises.one_creator, promises.one_updater) == (False, False)
+    # In its races some fail for reasons of its own: now and then that looks like one winner.
+    assert not promises.single_winner
     assert promises.reads_at_once
     with pytest.raises(Unavailable, match=r"'s3://bucket'.*overwrites an object that was only to be created.*one host"):
         require_single_winner(store)
-    assert list(store.walk()) == []
+    # What was deleted it may bring back: a write of a race that it was still about to do.
+    assert all(info.key.startswith("probe/") for info in store.walk())
 
 
 class _Checks(MemoryStore):
