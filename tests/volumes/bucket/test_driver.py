@@ -35,6 +35,13 @@ class Skipped:
         self.now += seconds
 
 
+class Away:
+    """A store that does not answer."""
+
+    def __getattr__(self, name):
+        raise Unavailable("the store does not answer")
+
+
 class Host:
     """One host with the driver, which mounts where a service would."""
 
@@ -172,6 +179,35 @@ def test_a_host_whose_processes_were_all_dead_for_longer_than_the_lease_goes_on_
     one.unmount()
     assert one.driver.status(DATA).get("Kept") is None
     assert (one.mount() / "file").read_text() == "never shipped"
+
+
+@pytest.mark.feature("P11")
+def test_a_host_that_lost_the_lease_to_nobody_goes_on_from_what_it_had(one):
+    # The store was away for longer than the lease: the writer had to be stopped, as another host might have come.
+    (one.mount() / "file").write_text("never shipped")
+    os.sync()
+    one.use.stop(one.session(), "lost", "the store did not answer")
+    one.mounter.unmount(one.mounts / DATA.key)
+
+    folder = one.mount()
+
+    assert (folder / "file").read_text() == "never shipped"
+    assert one.driver.status(DATA).get("Kept") is None
+    one.unmount()
+
+
+def test_whether_a_late_lease_is_over_is_not_guessed_while_the_store_is_away(one, monkeypatch):
+    (one.mount() / "file").write_text("never shipped")
+    one.time.now += 3600
+    backend = one.use.backend({})
+    with monkeypatch.context() as away:
+        away.setattr(backend, "store", Away())
+        with pytest.raises(Unavailable, match="does not answer"):
+            one.driver.attach(DATA)
+
+    one.driver.attach(DATA)
+
+    assert (one.mounts / DATA.key / "file").read_text() == "never shipped"
 
 
 @pytest.mark.feature("P10", "P11")

@@ -87,7 +87,7 @@ class BucketDriver:
         """See `VolumeDriver.attach`: the lease first, then the files."""
         session = self.use.sessions.get(volume.key)
         if session is not None and self.use.is_over(session):
-            self.use.abandon(session)
+            self.use.give_up(session)
             session = None
         if session is not None and session.phase == "broken":
             self.use.let_go(session)

@@ -76,10 +76,15 @@ class Keeper:
 
     def _regain(self, session: Session) -> None:
         """Its keeper was dead for longer than its lease, which is still ours if no other host has taken it."""
-        if self._use.regain(session):
+        regained, reason = False, "nobody renewed the lease in time, and another host has had it since"
+        try:
+            regained = self._use.regain(session)
+        except OrlopError as error:
+            reason = f"nobody renewed the lease in time, and now: {error}"
+        if regained:
             self._start(session, *self._works)
         else:
-            self._lose(session, "nobody renewed the lease in time, and another host may have it")
+            self._lose(session, reason)
         self._late.discard(session.token)
 
     def _tidy(self) -> None:

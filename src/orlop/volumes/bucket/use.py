@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orlop.errors import Busy, InUse, NoSpace, OrlopError, Unavailable
+from orlop.errors import Busy, InUse, NoSpace, NotFound, OrlopError, Unavailable
 from orlop.kernel import freeze, loop, processes
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.namespaces import companions
@@ -209,27 +209,40 @@ class Use:
             copy.remove()
 
     def is_over(self, session: Session) -> bool:
-        """Whether the lease is lost. One that nobody renewed, because all processes were dead, may go on."""
+        """Whether the lease is lost. One that nobody renewed, because all processes were dead, may go on.
+
+        Raises `Unavailable` if that cannot be told now.
+        """
         late = session.epoch > 0 and self.clock.now() >= session.lost_at
         return session.phase == "lost" or (late and not self.sessions.is_kept and not self.regain(session))
 
     def regain(self, session: Session) -> bool:
-        """Renew a lease after its time; False unless no other host had it meanwhile."""
+        """Renew a lease after its time; False unless no other host had it meanwhile. Raises `Unavailable`."""
         backend = self.backend(session.options)
         try:
             ttl = settings.ttl(backend.catalog.get(session.name).as_volume())
             lease = acquire(backend.store, session.name, self.owner(session.token), self.clock, ttl=ttl)
-            if lease.epoch == session.epoch:
-                self.change(session, lost_at=lease.lost_at)
-                return True
-            release(backend.store, lease, self.clock)
-        except OrlopError as error:
+        except (Busy, NotFound) as error:
             _log.warning("the lease of volume %r is over: %s", session.name, error)
+            return False
+        if lease.epoch == session.epoch:
+            return self.sessions.change(session, lost_at=lease.lost_at) is not None
+        release(backend.store, lease, self.clock)
         return False
 
-    def abandon(self, session: Session) -> None:
-        """Another host may have it: nobody writes here any more, and what was not shipped is kept."""
+    def give_up(self, session: Session) -> None:
+        """Another host may have it: nobody writes here any more.
+
+        If none has written, the next use goes on from what is here; else that is kept.
+        """
         self._shut_down(session)
+        if loop.is_attached(self.copy(session.key).image):
+            # A container still has this filesystem, which takes nothing any more: the next use needs another.
+            self.abandon(session)
+        self.let_go(session)
+
+    def abandon(self, session: Session) -> None:
+        """Another host has it: keep what was not shipped."""
         holding.forget(self.sessions.place(session.key))
         with self.sessions.shipping(session.key):
             copy = self.copy(session.key)
@@ -237,8 +250,6 @@ class Use:
             if base is not None and not _is_set_aside(copy, base, session.name):
                 copy.know(replace(base, clean=True))
             self.sessions.end(session)
-        # If no other host has it by now, nobody has to wait until the lease ends.
-        self.let_go(session)
 
     def leave(self, volume: Volume) -> None:
         """Delete the copy of a volume that is gone; what was never part of it is kept."""
