@@ -15,7 +15,7 @@ class Figure:
     """One line of ``bench/results/NAME.json``.
 
     ``ratio`` is ours / peer; ``goal`` is what the ratio (or ``ours``, where there is no peer) should be, such as
-    ``<= 1.3``.
+    ``<= 1.3``. A control has none: it tells how much of the other figures is chance.
     """
 
     name: str
@@ -48,11 +48,14 @@ def write(name: str, figures: Sequence[Figure]) -> Path:
     return path
 
 
-def met(figure: Figure) -> bool:
-    """Whether the goal is reached."""
+def verdict(figure: Figure) -> str:
+    """``met`` or ``missed``; empty for a control."""
+    if not figure.goal:
+        return ""
     relation, limit = figure.goal.split()
     value = figure.ours if figure.ratio is None else figure.ratio
-    return value <= float(limit) if relation == "<=" else value >= float(limit)
+    is_met = value <= float(limit) if relation == "<=" else value >= float(limit)
+    return "met" if is_met else "missed"
 
 
 def _figure(

@@ -27,8 +27,8 @@ def main(only: str | None) -> None:
 
 def _line(figure: figures.Figure) -> str:
     peer = f"{figure.peer_name} {figure.peer:g}, ratio {figure.ratio:.2f}" if figure.ratio is not None else "alone"
-    verdict = "met" if figures.met(figure) else "MISSED"
-    return f"  {figure.name:44} {figure.ours:10g} {figure.unit:8} {peer:36} goal {figure.goal:8} {verdict}"
+    goal = f"goal {figure.goal:8} {figures.verdict(figure).replace('missed', 'MISSED')}" if figure.goal else "control"
+    return f"  {figure.name:44} {figure.ours:10g} {figure.unit:8} {peer:36} {goal}"
 
 
 def _load(path: Path) -> ModuleType:

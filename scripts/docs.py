@@ -19,7 +19,7 @@ from orlop.volumes.remote import RemoteDriver
 
 HOME = Path(__file__).parent.parent / "docs"
 sys.path.append(str(HOME.parent / "bench"))
-from figures import Figure, met  # noqa: E402 - benchmarks are no package
+from figures import Figure, verdict  # noqa: E402 - benchmarks are no package
 
 MADE = "<!-- made by `make docs`: change the code instead -->"
 
@@ -96,8 +96,8 @@ hide what a program costs.
 def figure_row(figure: Figure) -> str:
     peer = f"{figure.peer:g} {figure.unit} ({figure.peer_name})" if figure.peer is not None else ""
     ratio = f"{figure.ratio:.2f}" if figure.ratio is not None else ""
-    verdict = "met" if met(figure) else "**missed**"
-    return f"| {figure.name} | {figure.ours:g} {figure.unit} | {peer} | {ratio} | {figure.goal} | {verdict} |"
+    goal = f"{figure.goal} | {verdict(figure).replace('missed', '**missed**')}" if figure.goal else "control |"
+    return f"| {figure.name} | {figure.ours:g} {figure.unit} | {peer} | {ratio} | {goal} |"
 
 
 def paragraphs(docstring: str) -> str:

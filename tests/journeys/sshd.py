@@ -20,16 +20,19 @@ Subsystem sftp internal-sftp
 
 
 class Sshd:
-    """The server, known to its machine as ``name``; the account ``test`` has the home folder ``/home/test``."""
+    """The server, known to its machine as ``name``; the account ``test`` has the home folder ``/home/test``.
 
-    def __init__(self, machine: Machine, name: str, address: str = "127.0.0.1") -> None:
+    ``more`` are lines of sshd_config(5).
+    """
+
+    def __init__(self, machine: Machine, name: str, address: str = "127.0.0.1", more: str = "") -> None:
         self.machine, self.name = machine, name
         self.folder = machine.folder / "sshd"
         self.folder.mkdir()
         self.log = self.folder / "log"
         for key in ("host_key", "key"):
             machine.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / key)])
-        (self.folder / "config").write_text(_CONFIG.format(folder=self.folder, address=address))
+        (self.folder / "config").write_text(_CONFIG.format(folder=self.folder, address=address) + more)
         # A home of the machine's own: /home is shared with the host.
         setup = f"""mkdir -p /run/sshd {self.home} && mount -t tmpfs none /home && mkdir /home/test
         useradd --no-create-home --home-dir /home/test --shell /bin/sh test && chown test /home/test

@@ -13,6 +13,7 @@ import pytest
 
 from orlop.errors import Busy, Unavailable
 from orlop.kernel import mountinfo
+from orlop.kernel import syscalls as sc
 from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.programs import Programs
 from orlop.mount import Mount
@@ -23,7 +24,7 @@ BINDFS = ("bindfs", "-f", "-o", "attr_timeout=0")
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Programs:
-    return Programs(tmp_path / "programs", patience=5, in_memory=(mountinfo.filesystem_of(tmp_path),))
+    return Programs(tmp_path / "programs", patience=5, in_memory=(sc.magic(tmp_path),))
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_secrets_come_in_files_of_their_own_and_on_standard_input(
     assert "from-file" not in repr(tell)
     assert not list((tmp_path / "programs").iterdir())
     with pytest.raises(Unavailable, match="kept in memory only"):
-        KernelMounter(Programs(tmp_path / "programs", in_memory=("ramfs",))).mount([tell], target)
+        KernelMounter(Programs(tmp_path / "programs", in_memory=())).mount([tell], target)
 
 
 def test_a_program_outlives_who_started_it_and_is_known_to_the_next(

@@ -95,9 +95,9 @@ class TestSecret(VolumeDriverContract):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> VolumeDriver:
         # pytest's folder is on a disk; the journeys prove that a real one must be in memory.
-        from orlop.kernel.mountinfo import filesystem_of
+        from orlop.kernel import syscalls as sc
 
-        return SecretDriver(tmp_path / "run", (filesystem_of(tmp_path),))
+        return SecretDriver(tmp_path / "run", (sc.magic(tmp_path),))
 
     def test_removing_one_leaves_the_other(self, driver: VolumeDriver, volume: Volume, tmp_path: Path) -> None:
         other = Volume("other", "secret", dict(self.options))
@@ -182,9 +182,9 @@ def test_removing_stops_at_a_mount_inside_the_volume(tmp_path: Path, driver: Vol
 
 
 def test_a_secret_that_is_not_there_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    from orlop.kernel.mountinfo import filesystem_of
+    from orlop.kernel import syscalls as sc
 
-    secrets = SecretDriver(tmp_path / "run", (filesystem_of(tmp_path),))
+    secrets = SecretDriver(tmp_path / "run", (sc.magic(tmp_path),))
 
     with pytest.raises(Unavailable, match="'/nowhere/key'"):
         secrets.attach(Volume("s", "secret", {"a": "file:/etc/hostname", "b": "file:/nowhere/key"}))

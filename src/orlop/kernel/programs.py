@@ -16,12 +16,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from orlop.errors import Busy, Unavailable
-from orlop.kernel import mountinfo, processes
+from orlop.kernel import memory, processes
 from orlop.kernel.waiting import FAREWELL, MOUNT
 from orlop.mount import Mount
 
@@ -44,7 +44,7 @@ class _Record:
 class Programs:
     """The FUSE programs of this host's mounts; ``folder`` remembers them."""
 
-    def __init__(self, folder: Path, patience: float = MOUNT, in_memory: Sequence[str] = ("tmpfs", "ramfs")) -> None:
+    def __init__(self, folder: Path, patience: float = MOUNT, in_memory: Collection[int] = memory.MEMORY) -> None:
         """The folder is made when it is needed; secrets are put there only if its filesystem is one ``in_memory``."""
         self._folder, self._patience, self._in_memory = folder, patience, in_memory
         # Kept so that their ends are noticed; those of an earlier daemon have another parent.
@@ -173,15 +173,8 @@ class Programs:
         """Where each of the secrets will be: a new place, since the program that is replaced has its own."""
         names = [name for name, _ in mount.secrets if name != "stdin"]
         if names:
-            self._refuse_disk()
+            memory.refuse_disk(self._folder, self._in_memory)
         return {name: str(self._folder / f"{chance.token_hex(8)}.secret") for name in names}
-
-    def _refuse_disk(self) -> None:
-        kind = mountinfo.filesystem_of(self._folder)
-        if kind not in self._in_memory:
-            raise Unavailable(
-                f"secrets are kept in memory only, and '{self._folder}' is on {kind}; mount a tmpfs there"
-            )
 
     def _wait(self, mount: Mount, child: processes.Child, is_up: Callable[[], bool], log: Path) -> None:
         end = time.monotonic() + self._patience

@@ -7,12 +7,12 @@ The files exist only while somebody uses the volume, only in memory, and are rea
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orlop.errors import Invalid, Unavailable
-from orlop.kernel.mountinfo import filesystem_of
+from orlop.errors import Invalid
+from orlop.kernel.memory import MEMORY, refuse_disk
 from orlop.mount import Mount
 from orlop.volumes import references
 from orlop.volumes.driver import Scope, Volume
@@ -29,7 +29,7 @@ class SecretDriver:
     def __init__(
         self,
         folder: Path,
-        in_memory: Sequence[str] = ("tmpfs", "ramfs"),
+        in_memory: Collection[int] = MEMORY,
         resolve: references.Resolve = references.resolve,
     ):
         """``folder`` must lie on a filesystem of a type ``in_memory``, such as below ``/run``."""
@@ -58,7 +58,8 @@ class SecretDriver:
 
     def attach(self, volume: Volume) -> Sequence[Mount]:
         """Write the files, in memory, complete before anybody can see them."""
-        self._refuse_disk()
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_disk(self._folder, self._in_memory)
         contents = [(name, self._resolve(name, value)) for name, value in _files(volume)]
         place = self._folder / volume.key
         self.detach(volume)
@@ -78,14 +79,6 @@ class SecretDriver:
             file.write(content)
             os.fchown(fd, number(volume, "uid", 0), number(volume, "gid", 0))
             os.fchmod(fd, mode(volume, "mode", 0o400))
-
-    def _refuse_disk(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kind = filesystem_of(self._folder)
-        if kind not in self._in_memory:
-            raise Unavailable(
-                f"secrets are kept in memory only, and '{self._folder}' is on {kind}; mount a tmpfs there"
-            )
 
 
 def _files(volume: Volume) -> list[tuple[str, str]]:
