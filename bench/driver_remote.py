@@ -89,7 +89,7 @@ class Bench:
 
 
 def measure() -> list[Figure]:
-    with _one_processor(), memory_disk("6G") as (machine, disk):
+    with one_processor(), memory_disk("6G") as (machine, disk):
         plugin = Plugin(start_orlop(machine, disk / "orlop"))
         until(lambda: plugin.connect() is None)
         bench = Bench(machine, plugin)
@@ -97,7 +97,7 @@ def measure() -> list[Figure]:
 
 
 @contextmanager
-def _one_processor() -> Iterator[None]:
+def one_processor() -> Iterator[None]:
     """For all that is started inside."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
@@ -115,7 +115,7 @@ def _ssh(bench: Bench) -> list[Figure]:
     words += f",IdentityFile={server.key},IdentitiesOnly=yes,BatchMode=yes"
     words += ",StrictHostKeyChecking=accept-new,UserKnownHostsFile=/run/known"
     argv = ["sshfs", "-f", "-o", words, "test@node2:/home/test", "{place}"]
-    found = _alike(bench, "sshfs", ours, argv, Unit())
+    found = alike(bench, "sshfs", ours, argv, Unit())
     server.stop()
     return found
 
@@ -131,7 +131,7 @@ def _gluster(bench: Bench, disk: Path) -> list[Figure]:
     ours = bench.volume("gluster", driver="gluster", share="gl1:/gv")
     words = ["--volfile-server=gl1", "--volfile-id=gv", "--fuse-mountopts=nosuid,nodev", "--log-level=ERROR"]
     argv = ["glusterfs", "--no-daemon", *words, "--process-name=fuse", "{place}"]
-    found = _alike(bench, "gluster", ours, argv, Unit())
+    found = alike(bench, "gluster", ours, argv, Unit())
     bench.machine.run(["sh", "-c", "yes | gluster volume stop gv"])
     server.kill9()
     return found
@@ -145,7 +145,7 @@ def _rclone(bench: Bench, disk: Path) -> list[Figure]:
     words += " --vfs-write-back=1s --contimeout=10s"
     argv = ["rclone", "mount", *words.split(), "there:", "{place}"]
     # What it does besides makes for more chance.
-    return _alike(bench, "rclone", ours, argv, Unit(file=128))
+    return alike(bench, "rclone", ours, argv, Unit(file=128))
 
 
 def _s3(bench: Bench, disk: Path) -> list[Figure]:
@@ -165,14 +165,14 @@ def _s3(bench: Bench, disk: Path) -> list[Figure]:
     )
     argv = ["s3fs", "bench", "{place}", "-f", "-o", f"{same},use_cache={disk}/{{name}}"]
     # A fifth of the files: a minute more for each side would be all that this shows.
-    found = _alike(bench, "s3", ours, argv, Unit(unpacked=60))
+    found = alike(bench, "s3", ours, argv, Unit(unpacked=60))
     slow = bench.hand("tutorial", "s3fs", "bench", "{place}", "-f", "-o", tutorial)
     a, b = _work(bench, [ours, slow], Unit(unpacked=0, small=30, written=0), alike=False)
     store.stop()
     return [*found, *_compared("s3: {}", a, b, "s3fs, the tutorial's options", ">= 1.5")]
 
 
-def _alike(bench: Bench, name: str, ours: Side, argv: Sequence[str], unit: Unit) -> list[Figure]:
+def alike(bench: Bench, name: str, ours: Side, argv: Sequence[str], unit: Unit) -> list[Figure]:
     """Ours beside the two that ``argv`` mounts, and one of these beside the other."""
     mine, hand, again = _work(bench, [ours, *bench.hands(name, *argv)], unit)
     both = {what: [harmonic_mean(pair) for pair in zip(hand[what], again[what], strict=True)] for what in hand}

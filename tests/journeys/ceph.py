@@ -19,7 +19,7 @@ keyring = {{folder}}/keyring
 ms_bind_msgr2 = false
 osd_objectstore = memstore
 osd_heartbeat_interval = 1
-memstore_device_bytes = 268435456
+memstore_device_bytes = {{room}}
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_crush_chooseleaf_type = 0
@@ -60,13 +60,13 @@ _UP = "until $ceph mds stat | grep -q up:active; do sleep 0.2; done"
 
 
 class Ceph:
-    """The cluster; its monitor is `MONITOR`, its account `USER` has the key in the file `key`."""
+    """The cluster, with ``room`` bytes; its monitor is `MONITOR`, its account `USER` has the key in the file `key`."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, room: int = 256 << 20) -> None:
         self.machine, self.folder = machine, machine.folder / "cluster"
         self.folder.mkdir()
         self._daemons: list[Process] = []
-        (self.folder / "ceph.conf").write_text(_CONFIG.format(folder=self.folder))
+        (self.folder / "ceph.conf").write_text(_CONFIG.format(folder=self.folder, room=room))
 
     def start(self) -> None:
         """Make it, and wait until files can be kept in it."""
