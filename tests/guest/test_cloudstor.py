@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.azure_account import ACCOUNT, KEY
+from tests.guest import by_hand
 from tests.journeys.lab import Lab
 
 # Samba wants port 445 for itself, as the kernel wants it there: another address than the other servers'.
@@ -86,3 +87,24 @@ def test_a_share_without_room_is_an_error_in_the_container_and_with_room_again_a
     assert "No space left on device" in said
     assert kept.split() == ["kept", "new"]
     assert list(shares.iterdir()) == []
+
+
+@pytest.mark.part("D4")
+def test_a_share_is_mounted_as_by_hand(lab: Lab, shares: Path, tmp_path: Path) -> None:
+    """The kernel moves the bytes, and says of both mounts how it does: the same.
+
+    Linux 6.1 does not say "nosharesock"; where a volume is its server's only mount, that makes no difference.
+    """
+    credentials = tmp_path / "credentials"
+    credentials.write_text(f"username={ACCOUNT}\npassword={KEY}\n")
+    lab.sh("docker volume create -d cloudstor -o share=sharedvol data")
+    lab.sh("docker run -d --name c1 --net none -v data:/data busybox sleep 10000")
+    ours = by_hand.of_ours(lab.machine, lab.folder / "cloudstor")
+    lab.sh("docker rm -f c1")
+
+    typed = "vers=3.0,uid=0,gid=0,file_mode=0777,dir_mode=0777,serverino,mfsymlinks,nosharesock,nosuid,nodev"
+    options = f"credentials={credentials},{typed}"
+    theirs = by_hand.of_one_by_hand(lab.machine, "cifs", options, f"//{HOST}/sharedvol")
+    lab.sh("docker volume rm data")
+
+    assert ours == theirs
