@@ -102,7 +102,7 @@ def test_a_share_is_mounted_as_by_hand(lab: Lab, shares: Path, tmp_path: Path) -
     ours = by_hand.of_ours(lab.machine, lab.folder / "cloudstor")
     lab.sh("docker rm -f c1")
 
-    typed = "vers=3.0,uid=0,gid=0,file_mode=0777,dir_mode=0777,serverino,mfsymlinks,nosharesock,nosuid,nodev"
+    typed = "vers=3.0,uid=0,gid=0,file_mode=0777,dir_mode=0777,serverino,mfsymlinks,hard,nosharesock,nosuid,nodev"
     options = f"credentials={credentials},{typed}"
     theirs = by_hand.of_one_by_hand(lab.machine, "cifs", options, f"//{HOST}/sharedvol")
     lab.sh("docker volume rm data")

@@ -30,6 +30,7 @@ _VERSIONS = ("3.0", "3.0.2", "3.1.1")
 _FOR_AZURE = (
     "serverino",  # the share's own inode numbers: a file is the same one on every host
     "mfsymlinks",  # SMB has no symbolic links, and images are full of them
+    "hard",  # a server that is away is waited for: nothing that was written is lost
     "nosharesock",  # a connection for each volume: one that must reconnect stops no other
     "nosuid",
     "nodev",
