@@ -22,7 +22,7 @@ LARGE = os.urandom(100 << 20)
 
 @pytest.fixture(scope="module")
 def seaweed(computer: Lab) -> Iterator[Seaweed]:
-    store = Seaweed(computer.machine)
+    store = Seaweed(computer.machine, name="lazy")
     store.start()
     store.make("lazy")
     (computer.folder / "access").write_text(ACCESS_KEY)
