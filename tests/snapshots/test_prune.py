@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.snapshots.parts import PASSWORD, FolderStore, checked, everything, restic
+from tests.snapshots.turns import Killed
 
 from orlop.errors import Busy, Corrupt
 from orlop.objects.store import MemoryStore, ObjectInfo
@@ -322,10 +323,6 @@ def test_what_is_decided_about_a_pack(pack: PackState, sessions: frozenset[str],
 
 
 # -- kills
-
-
-class Killed(BaseException):
-    """The process is no more."""
 
 
 class Mortal(MemoryStore):

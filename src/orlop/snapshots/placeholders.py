@@ -125,7 +125,7 @@ class Contents:
             found.update(ranges.read(self._repository.store, together))
         return found
 
-    def opened(self, part: Part, sealed: Mapping[bytes, bytes]) -> Iterator[bytes]:
+    def content(self, part: Part, sealed: Mapping[bytes, bytes]) -> Iterator[bytes]:
         """The bytes of ``part`` in order, from the sealed blobs that `fetch` found."""
         return (opened(self._repository.seal, sealed[blob.id], blob, pack) for pack, blob in part.places)
 

@@ -31,7 +31,6 @@ from orlop.snapshots.workers import Workers
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 2 << 20
 _FETCHES: Final = 4
-"""Who takes placeholders as they are made: each open, before it can be found under its name as it is to be."""
 
 
 @dataclass(slots=True)

@@ -38,11 +38,11 @@ def fill(fd: int, content: bytes, place: int) -> None:
     for at in range(0, len(view), BLOCK):
         block = view[at : at + BLOCK]
         if block == (_ZEROS if len(block) == BLOCK else _ZEROS[: len(block)]):
-            _write(fd, view[start:end], place + start)
+            write(fd, view[start:end], place + start)
             start = end = at + len(block)
         else:
             end = at + len(block)
-    _write(fd, view[start:end], place + start)
+    write(fd, view[start:end], place + start)
 
 
 def whole_file(folder: int, name: bytes, node: Node, content: bytes) -> list[str]:
@@ -52,7 +52,7 @@ def whole_file(folder: int, name: bytes, node: Node, content: bytes) -> list[str
         if sparse:
             fill(fd, content, 0)
         else:
-            _write(fd, memoryview(content), 0)
+            write(fd, memoryview(content), 0)
         return metadata.put_back(node, fd)
 
 
@@ -93,7 +93,8 @@ def remove(folder: int, name: bytes) -> None:
         os.rmdir(name, dir_fd=folder)
 
 
-def _write(fd: int, view: memoryview, place: int) -> None:
+def write(fd: int, view: memoryview, place: int) -> None:
+    """All of the bytes, from ``place`` on."""
     while view:
         count = os.pwrite(fd, view, place)
         view, place = view[count:], place + count

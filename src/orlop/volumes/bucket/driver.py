@@ -86,7 +86,7 @@ class BucketDriver:
     def attach(self, volume: Volume) -> Sequence[Mount]:
         """See `VolumeDriver.attach`: the lease first, then the files."""
         session = self.use.sessions.get(volume.key)
-        if session is not None and self.use.is_over(session):
+        if session is not None and not self.use.goes_on(session):
             self.use.give_up(session)
             session = None
         if session is not None and session.phase == "broken":

@@ -84,7 +84,7 @@ class LazyFile:
     def write(self, file: int, parts: Iterable[Part], sealed: Mapping[bytes, bytes]) -> None:
         """Write ``parts``, as nobody had: to be followed by a sync, and `settle`."""
         for part in parts:
-            self._place(file, part, self._contents.opened(part, sealed))
+            self._place(file, part, self._contents.content(part, sealed))
             if os.fstat(file).st_size < self.told.size:
                 # Cut before we wrote. Since then nobody could write: he would have had to wait for us.
                 os.ftruncate(file, 0)

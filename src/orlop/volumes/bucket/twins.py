@@ -16,6 +16,7 @@ from typing import Final
 
 from orlop.kernel import handles, reflink
 from orlop.kernel import syscalls as sc
+from orlop.snapshots import target
 
 _FOLDER: Final = "lazy"
 _BLOCK: Final = 4096
@@ -123,10 +124,8 @@ def _share(twin: int, file: int, size: int, start: int, pieces: Iterable[bytes])
 def _write(file: int, start: int, pieces: Iterable[bytes]) -> int:
     """Where the last piece ends."""
     for piece in pieces:
-        view = memoryview(piece)
-        while view:
-            count = os.pwrite(file, view, start)
-            view, start = view[count:], start + count
+        target.write(file, memoryview(piece), start)
+        start += len(piece)
     return start
 
 

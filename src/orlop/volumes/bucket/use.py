@@ -208,13 +208,13 @@ class Use:
         if base is not None and not _is_set_aside(copy, base, definition.name) and base.id != definition.id:
             copy.remove()
 
-    def is_over(self, session: Session) -> bool:
-        """Whether the lease is lost. One that nobody renewed, because all processes were dead, may go on.
+    def goes_on(self, session: Session) -> bool:
+        """Whether the lease is still ours. One that nobody renewed, because all processes were dead, is renewed now.
 
-        Raises `Unavailable` if that cannot be told now.
+        Raises `Unavailable` if that cannot be told.
         """
         late = session.epoch > 0 and self.clock.now() >= session.lost_at
-        return session.phase == "lost" or (late and not self.sessions.is_kept and not self.regain(session))
+        return session.phase != "lost" and (not late or self.sessions.is_kept or self.regain(session))
 
     def regain(self, session: Session) -> bool:
         """Renew a lease after its time; False unless no other host had it meanwhile. Raises `Unavailable`."""
