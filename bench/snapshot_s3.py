@@ -17,7 +17,6 @@ from orlop.testing.machine import Machine
 from plugin_verbs import memory_disk
 
 ROUNDS, FILES, MIB = 3, 10_000, 512
-_PASSWORD = "the same for all"
 _STEPS = {
     "small files": {"first": "<= 0.4", "unchanged": "<= 0.2", "restore": "<= 0.5556"},
     "mixed": {"first": "<= 0.5", "unchanged": "<= 0.2", "restore": "<= 0.5556"},
@@ -56,7 +55,7 @@ def _compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: 
 
 def _orlop(verb: str, store: Seaweed, repository: str, folder: Path) -> list[str]:
     del store
-    program = engines._ORLOP.format(password=_PASSWORD)
+    program = engines._ORLOP.format(password=engines._PASSWORD)
     return [sys.executable, "-c", program, verb, f"s3://bench/{repository}", str(folder), ""]
 
 
@@ -73,7 +72,11 @@ _ENGINES: tuple[tuple[str, _Command], ...] = (("orlop", _orlop), ("restic", _res
 def _run(machine: Machine, store: Seaweed, argv: list[str]) -> float:
     """Seconds."""
     ours = {"endpoint": store.endpoint, "region": "us-east-1", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
-    theirs = {"RESTIC_PASSWORD": _PASSWORD, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    theirs = {
+        "RESTICengines._PASSWORD": engines._PASSWORD,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    }
     began = time.perf_counter()
     machine.run(argv, env={**os.environ, **theirs, "ORLOP_BENCH_STORE": json.dumps(ours)}, timeout=600)
     return time.perf_counter() - began

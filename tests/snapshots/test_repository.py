@@ -118,6 +118,18 @@ def test_a_key_that_restic_added_opens_it(place: Path, repository: Repository, t
     assert Repository.open(repository.store, b"from restic").config == repository.config
 
 
+def test_a_password_that_a_program_drew_is_cheap_to_use_and_one_of_a_person_is_not(place: Path) -> None:
+    costs = []
+    for name, is_random in (("drawn", True), ("thought of", False)):
+        made = Repository.create(FolderStore(place / name), PASSWORD, is_random=is_random)
+        made.add_key(b"of a person")
+        restic(place / name, "check")
+        files = [json.loads(file.read_bytes()) for file in (place / name / "keys").iterdir()]
+        costs.append(sorted(file["N"] for file in files))
+
+    assert costs == [[1 << 10, 1 << 15], [1 << 15, 1 << 15]]
+
+
 def test_no_password_or_key_is_in_what_is_shown(repository: Repository) -> None:
     shown = repr([repository, repository.seal, repository.sealing_keys, list(repository.key_files())])
 

@@ -11,9 +11,11 @@ import pytest
 from tests.snapshots.parts import PASSWORD, FolderStore, checked, everything, restic, zoo
 
 from orlop.errors import Invalid, Unavailable
+from orlop.snapshots import nodes
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
 from orlop.snapshots.save import INCOMPLETE, About, Saved, save
+from orlop.snapshots.treereader import TreeReader
 
 
 @pytest.fixture
@@ -157,6 +159,38 @@ def test_a_change_in_the_tick_of_the_save_before_is_seen(tmp_path: Path, reposit
     second = saved(repository, tmp_path / "source", first.snapshot)
 
     assert second.unchanged == 0
+
+
+def test_clones_that_nobody_writes_to_are_believed_however_young_they_are(
+    tmp_path: Path, repository: Repository
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("one")
+    (tmp_path / "source" / "large").write_bytes(os.urandom(1 << 20))
+    first = saved(repository, tmp_path / "source")
+
+    second = saved(repository, tmp_path / "source", first.snapshot, clones=True)
+
+    assert second.unchanged == 2
+
+
+def test_names_of_any_bytes_are_in_the_order_of_their_bytes(
+    tmp_path: Path, place: Path, repository: Repository
+) -> None:
+    # As text the last two are the other way round, and one is no text at all.
+    names = [b"a", b"z", "é".encode(), "\uffee".encode(), "\U0001f40b".encode(), b"\xff"]
+    (tmp_path / "source").mkdir()
+    for name in names:
+        (tmp_path / "source" / os.fsdecode(name)).write_bytes(name)
+    first = saved(repository, settled(tmp_path / "source"))
+
+    second = saved(repository, tmp_path / "source", first.snapshot)
+
+    assert second.unchanged == len(names)
+    trees = TreeReader(repository)
+    (top,) = trees.nodes(repository.snapshot(second.snapshot).tree)
+    assert [nodes.name_of(node) for node in trees.nodes(top.subtree or "")] == names
+    checked(place)
 
 
 def test_many_small_files_and_few_processes(tmp_path: Path, place: Path, repository: Repository) -> None:

@@ -13,8 +13,10 @@ from orlop.snapshots import documents, times
 from orlop.snapshots.documents import KeyFile
 from orlop.snapshots.seal import Seal, SealingKeys
 
-# A tenth of a second and 32 MiB: what a thief pays for each guess, and the owner each time the repository is opened.
 _COST: Final = (1 << 15, 8, 1)
+"""A tenth of a second and 32 MiB: what a thief pays for each guess, and the owner whenever it is opened."""
+_COST_OF_KEY: Final = (1 << 10, 8, 1)
+"""Three milliseconds: 256 random bits cannot be guessed, whatever a guess costs."""
 # A key file comes from the store: it may not make us work for minutes or take the machine's memory.
 _MOST_MEMORY: Final = 1 << 30
 
@@ -29,12 +31,15 @@ class _Keys(msgspec.Struct):
     encrypt: bytes
 
 
-def wrap(keys: SealingKeys, password: bytes, *, created: int, username: str, hostname: str) -> bytes:
-    """A key file that gives ``keys`` to whoever has ``password``; ``created`` is in nanoseconds since 1970."""
+def wrap(keys: SealingKeys, password: bytes, *, is_random: bool, created: int, username: str, hostname: str) -> bytes:
+    """A key file that gives ``keys`` to whoever has ``password``; ``created`` is in nanoseconds since 1970.
+
+    A password that ``is_random`` was drawn by a program, with 256 bits of chance, and is cheap to use.
+    """
+    n, r, p = _COST_OF_KEY if is_random else _COST
     salt = os.urandom(64)
     plain = msgspec.json.encode(_Keys(_Mac(keys.mac_k, keys.mac_r), keys.encrypt))
-    data = Seal(_derived(password, salt, *_COST)).seal(plain)
-    n, r, p = _COST
+    data = Seal(_derived(password, salt, n, r, p)).seal(plain)
     return msgspec.json.encode(
         KeyFile(times.written(created), username, hostname, "scrypt", n, r, p, _text(salt), _text(data))
     )

@@ -1,5 +1,6 @@
 r"""File names in JSON: any bytes, as restic writes them (Go's quoted strings: ``\"``, ``\\``, ``\n``, ``\xff``)."""
 
+import os
 import re
 from typing import Final
 
@@ -33,6 +34,11 @@ def unquoted(text: str) -> bytes:
         parts += [_encoded(text[end : found.start()]), _unescaped(found)]
         end = found.end()
     return b"".join([*parts, _encoded(text[end:])])
+
+
+def listed(text: str) -> str:
+    """The same as Python lists a folder: text, with surrogates for the bytes that are none; raises `Corrupt`."""
+    return text if "\\" not in text else os.fsdecode(unquoted(text))
 
 
 def is_safe(name: bytes) -> bool:

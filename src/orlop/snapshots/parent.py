@@ -19,6 +19,7 @@ from orlop.snapshots.writer import Writer
 
 _TICK: Final = 20_000_000
 """Nanoseconds: twice what the coarsest clock of a kernel takes from one time stamp to the next."""
+_FOREVER: Final = 1 << 64
 _AUDIT: Final = 1 / 2000
 """The share of unchanged files that are read again all the same."""
 
@@ -32,20 +33,20 @@ Asked with the file's path in the folder and what it looks like.
 class Parent:
     """The folder ``name`` in the snapshot ``snapshot``; ``top`` is None if there is no such thing."""
 
-    def __init__(self, writer: Writer, snapshot: str | None, name: str, same: Same | None) -> None:
-        self.snapshot, self._writer, self._same = snapshot, writer, same
+    def __init__(self, writer: Writer, snapshot: str | None, name: str, same: Same | None, *, clones: bool) -> None:
+        self.snapshot, self._writer, self._same, self._clones = snapshot, writer, same, clones
         self._trees = TreeReader(writer.repository)
         self.top: Node | None = None
         self._trusted = -_TICK
         if snapshot is not None:
             self._look(snapshot, os.fsencode(name))
 
-    def entries(self, folder: Folder) -> dict[bytes, Node]:
+    def entries(self, folder: Folder) -> dict[str, Node]:
         """What the folder had, by name; the folder learns how much that is, and whether all of it is still stored."""
         if folder.old is None or folder.old.subtree is None:
             return {}
         try:
-            old = {names.unquoted(node.name): node for node in self._trees.nodes(folder.old.subtree)}
+            old = {names.listed(node.name): node for node in self._trees.nodes(folder.old.subtree)}
         except Corrupt:
             # The parent is damaged here: everything below is read again, which is what repairs it.
             folder.old = None
@@ -57,8 +58,7 @@ class Parent:
 
     def stays(self, folder: Folder, old: Node, status: os.stat_result) -> bool:
         """Whether ``old`` is right for what is no folder, and need not be looked at more closely."""
-        # Written again within the same tick of the kernel's clock, a file looks the same: then it was saved too early.
-        if not self._is_unchanged(old, status) or old.type == "dir":
+        if old.type == "dir" or not self._is_unchanged(old, status):
             return False
         if not folder.is_there and not self._writer.has_all("data", old.content or ()):
             return False
@@ -73,6 +73,8 @@ class Parent:
         return self._same(path, status, old) and self._writer.has_all("data", old.content or ())
 
     def _is_unchanged(self, old: Node, status: os.stat_result) -> bool:
+        # Written again within the same tick of the kernel's clock, a file looks the same: then it was saved too early.
+        # Clones are not written to, and the next ones are made when this snapshot is durable, which takes longer.
         return status.st_ctime_ns < self._trusted and nodes.is_unchanged(old, status)
 
     def _look(self, snapshot: str, name: bytes) -> None:
@@ -82,7 +84,7 @@ class Parent:
         except (NotFound, Corrupt):
             return
         self.top = found[0] if found and found[0].type == "dir" else None
-        self._trusted = times.read(file.time) - _TICK
+        self._trusted = _FOREVER if self._clones else times.read(file.time) - _TICK
 
 
 def contradicts(old: Node, encoded: bytes) -> bool:

@@ -118,14 +118,14 @@ class Contents:
         groups = runs(places) if placeholder.is_large else [(0, places)]
         return [Part(start, start + sum(blob.size for _, blob in run), tuple(run)) for start, run in groups]
 
-    def fetch(self, parts: list[Part]) -> dict[bytes, bytes]:
+    def fetch(self, parts: list[Part]) -> dict[bytes, memoryview]:
         """The sealed blobs of all ``parts``, by few requests."""
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, memoryview] = {}
         for together in ranges.together(place for part in parts for place in part.places):
             found.update(ranges.read(self._repository.store, together))
         return found
 
-    def content(self, part: Part, sealed: Mapping[bytes, bytes]) -> Iterator[bytes]:
+    def content(self, part: Part, sealed: Mapping[bytes, memoryview]) -> Iterator[bytes]:
         """The bytes of ``part`` in order, from the sealed blobs that `fetch` found."""
         return (opened(self._repository.seal, sealed[blob.id], blob, pack) for pack, blob in part.places)
 

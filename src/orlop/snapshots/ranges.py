@@ -47,9 +47,9 @@ def bytes_of(store: ObjectStore, part: Range) -> bytes:
         return b""
 
 
-def read(store: ObjectStore, part: Range) -> dict[bytes, bytes]:
+def read(store: ObjectStore, part: Range) -> dict[bytes, memoryview]:
     """The sealed blobs of a range by id; what is missing is an empty one."""
-    content = bytes_of(store, part)
+    content = memoryview(bytes_of(store, part))
     return {b.id: content[b.offset - part.start : b.offset - part.start + b.length] for b in part.blobs}
 
 

@@ -51,13 +51,16 @@ class Repository:
         self.indexes = Indexes(self._index_names, self._index_file)
 
     @classmethod
-    def create(cls, store: ObjectStore, password: bytes) -> Self:
-        """A new repository; raises `Conflict` if there is one already."""
+    def create(cls, store: ObjectStore, password: bytes, *, is_random: bool = False) -> Self:
+        """A new repository; raises `Conflict` if there is one already.
+
+        ``is_random`` says that the password was not thought of by somebody (`orlop.snapshots.keyfiles`).
+        """
         keyfiles.check_password(password)
         if next(iter(store.walk("keys/")), None) or _is_there(store, "config"):
             raise Conflict("there is a repository in this place already; open it, or choose another")
         keys = SealingKeys.random()
-        key = _add_key(store, keys, password)
+        key = _add_key(store, keys, password, is_random=is_random)
         config = Config(VERSION, os.urandom(32).hex(), f"{random_polynomial():x}")
         store.write("config", [Seal(keys).seal(msgspec.json.encode(config))], only_if=ABSENT)
         return cls(store, keys, config, key)
@@ -85,7 +88,7 @@ class Repository:
 
     def add_key(self, password: bytes) -> str:
         """Another password that opens the repository; returns the name of its key file."""
-        return _add_key(self.store, self.sealing_keys, keyfiles.check_password(password))
+        return _add_key(self.store, self.sealing_keys, keyfiles.check_password(password), is_random=False)
 
     def remove_key(self, name: str) -> None:
         """Forget a password; nothing there is fine. Raises `Invalid` for the one that is in use.
@@ -220,8 +223,11 @@ def _is_there(store: ObjectStore, key: str) -> bool:
     return True
 
 
-def _add_key(store: ObjectStore, keys: SealingKeys, password: bytes) -> str:
-    content = keyfiles.wrap(keys, password, created=time.time_ns(), username=user_name(), hostname=socket.gethostname())
+def _add_key(store: ObjectStore, keys: SealingKeys, password: bytes, *, is_random: bool) -> str:
+    user, host = user_name(), socket.gethostname()
+    content = keyfiles.wrap(
+        keys, password, is_random=is_random, created=time.time_ns(), username=user, hostname=host
+    )  # fmt: skip
     name = hashlib.sha256(content).hexdigest()
     store.write(f"keys/{name}", [content])
     return name

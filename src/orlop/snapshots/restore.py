@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from orlop.errors import Corrupt, NotFound
+from orlop.kernel import heap
 from orlop.snapshots import metadata, nodes, placeholders, ranges, source, target
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.documents import SnapshotFile
@@ -31,6 +32,7 @@ from orlop.snapshots.workers import Workers
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 2 << 20
 _FETCHES: Final = 4
+_FREED: Final = 64 << 20
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, pat
     Raises `NotFound` if the snapshot has no such path, `Corrupt` if a tree cannot be read; damaged files are left out
     and reported.
     """
+    heap.keep(_FREED)
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
     # The lock: what this snapshot needs stays until we have it, even if somebody forgets the snapshot.
     with Lock(repository):

@@ -66,7 +66,7 @@ class LargeRestores:
         return part
 
     def _part(self, fd: int, start: int, run: list[Place]) -> None:
-        sealed: dict[bytes, bytes] = {}
+        sealed: dict[bytes, memoryview] = {}
         for part in ranges.together(run):
             sealed.update(ranges.read(self._repository.store, part))
         for pack, blob in run:

@@ -6,12 +6,15 @@ from typing import Final
 import msgspec
 
 from orlop.errors import Corrupt
+from orlop.kernel import heap
 from orlop.snapshots import source, target
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.packs import Blob
 from orlop.snapshots.repository import opened
 from orlop.snapshots.seal import Seal, SealingKeys
 from orlop.snapshots.worker import encode, receive, send
+
+_FREED: Final = 32 << 20
 
 
 class Start(msgspec.Struct, array_like=True):
@@ -67,6 +70,7 @@ def main() -> None:
     """Serve jobs from standard input until it ends."""
     pipe, answers = sys.stdin.buffer, sys.stdout.buffer
     start = msgspec.msgpack.decode(receive(pipe), type=Start)
+    heap.keep(_FREED)
     maker = Maker(Seal(start.keys), start.root)
     while message := receive(pipe):
         send(answers, encode(maker.done(jobs.decode(message))))

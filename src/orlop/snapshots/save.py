@@ -6,6 +6,7 @@ the folders on the way and the batches at work, however many files there are.
 """
 
 import errno
+import operator
 import os
 import queue
 import socket
@@ -66,12 +67,13 @@ class Saved:
 
 
 def save(repository: Repository, folder: Path, about: About, *, parent: str | None = None,
-         changed: Changed | None = None, same: Same | None = None,
+         changed: Changed | None = None, same: Same | None = None, clones: bool = False,
          progress: Callable[[Progress], None] | None = None, processes: int | None = None) -> Saved:  # fmt: skip
     """Save ``folder`` as one new snapshot, in which it is called ``about.name``.
 
     Files that are as the snapshot ``parent`` has them are not read again, as the kernel or ``same`` tells; large ones
-    only where they are ``changed``. ``processes`` is how many read small files
+    only where they are ``changed``. Of files that are ``clones`` the kernel is believed however young they are: nobody
+    has written to them after they were made. ``processes`` is how many read small files
     (None: one for each processor, at most eight). Raises `Busy` while somebody holds the repository exclusively.
     """
     if not names.is_safe(os.fsencode(about.name)):
@@ -79,7 +81,7 @@ def save(repository: Repository, folder: Path, about: About, *, parent: str | No
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
     with Writer(repository) as writer:
         # After the lock: a parent that is there now keeps its blobs until the lock has gone.
-        before = Parent(writer, parent, about.name, same)
+        before = Parent(writer, parent, about.name, same, clones=clones)
         root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return _Save(writer, root, about, changed, before, progress, count).run()
@@ -163,21 +165,22 @@ class _Save:
     def _list(self, folder: Folder, fd: int, folders: list[Folder]) -> None:
         old = self._parent.entries(folder)
         with os.scandir(fd) as entries:
-            encode = os.fsencode
-            listed = sorted([(encode(entry.name), entry) for entry in entries])
-        below = []
-        for name, entry in listed:
+            listed = _in_order(list(entries))
+        below, stays = [], self._parent.stays
+        for entry in listed:
             try:
                 status = entry.stat(follow_symlinks=False)
             except OSError as error:
-                self._lose(_join(folder.path, name), error)
+                self._lose(_join(folder.path, os.fsencode(entry.name)), error)
                 continue
-            before = old.get(name)
-            if before is not None and self._parent.stays(folder, before, status):
+            before = old.get(entry.name)
+            # Hardly anything is done for a file that is as it was: of most folders these are all.
+            if before is not None and stays(folder, before, status):
                 folder.entries.append(before)
                 self._saved.files += 1
                 self._count_unchanged(before)
                 continue
+            name = os.fsencode(entry.name)
             folder.entries.append(None)
             if stat.S_ISDIR(status.st_mode):
                 folder.at_work += 1
@@ -324,6 +327,13 @@ class _Save:
     def _report(self, path: bytes) -> None:
         if self._progress is not None:
             self._progress(Progress(self._saved.files, self._saved.size, path))
+
+
+def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """By the bytes of their names."""
+    are_text = "".join([entry.name for entry in entries]).isascii()
+    entries.sort(key=operator.attrgetter("name") if are_text else lambda entry: os.fsencode(entry.name))
+    return entries
 
 
 def _join(folder: bytes, name: bytes) -> bytes:

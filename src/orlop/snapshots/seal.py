@@ -66,7 +66,8 @@ class Seal:
         if len(sealed) < OVERHEAD:
             raise Corrupt("sealed data is too short")
         tools = self._tools()
-        nonce, cipher, tag = bytes(sealed[:_NONCE]), bytes(sealed[_NONCE:-16]), bytes(sealed[-16:])
+        view = memoryview(sealed)
+        nonce, cipher, tag = bytes(view[:_NONCE]), view[_NONCE:-16], bytes(view[-16:])
         try:
             Poly1305.verify_tag(self._tag_key(tools, nonce), cipher, tag)
         except InvalidSignature:

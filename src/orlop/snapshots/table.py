@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 _ID: Final = 32
-_ID_OF: Final = operator.itemgetter(slice(_ID))
 _NEW: Final = 1 << 15
 """Entries in the dictionary at most; about 5 MB."""
 
@@ -71,14 +70,13 @@ class Table:
             for record in records:
                 self.add(record[:_ID], record[_ID:])
             return
-        # One sort of all is quicker than to put runs together entry by entry; it leaves equal ids in their order.
+        # One sort of all is quicker than to put runs together entry by entry.
         runs = list(self._runs)
         while runs and len(runs[-1]) + len(records) <= _LONGEST:
             records = [*map(b"".join, runs.pop().items()), *records]
-        records.sort(key=_ID_OF)
-        kept = [record for record, before in zip(records, [b"", *records], strict=False) if record[:32] != before[:32]]
-        if kept:
-            runs.append(_Run(b"".join(r[:_ID] for r in kept), b"".join(r[_ID:] for r in kept), self._width))
+        ids, values = _sorted(records)
+        if ids:
+            runs.append(_Run(b"".join(ids), b"".join(values), self._width))
         self._runs = runs
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
@@ -100,6 +98,17 @@ class Table:
         while runs and len(runs[-1]) < 2 * len(run) and len(runs[-1]) + len(run) <= _LONGEST:
             run = _merged(runs.pop(), run, self._width)
         self._runs = [*runs, run]
+
+
+def _sorted(records: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The ids in order, and their values; of equal ids the first one's."""
+    # By the whole record, which is quicker than by a part of it, and wrong only where ids are equal: that is rare.
+    by_id = sorted(records)
+    ids = [record[:_ID] for record in by_id]
+    if any(map(operator.eq, ids, itertools.islice(ids, 1, None))):
+        first = {record[:_ID]: record for record in reversed(records)}
+        return _sorted(list(first.values()))
+    return ids, [record[_ID:] for record in by_id]
 
 
 class _Run:

@@ -1,5 +1,7 @@
 """Worker processes, kept busy: jobs go out, what they read comes back, and a worker that dies is an error."""
 
+import contextlib
+import fcntl
 import subprocess
 import sys
 import threading
@@ -13,6 +15,8 @@ from orlop.snapshots import worker
 
 _AHEAD: Final = 2
 """Jobs that wait at a worker: enough that it never waits, few enough that their results fit into memory."""
+_PIPE: Final = 1 << 20
+"""Bytes in a pipe: the most that everybody may ask for. A job goes through it with few changes of process."""
 _PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
 
 D = TypeVar("D", bound="HasNumber")
@@ -86,6 +90,9 @@ class Workers(Generic[D]):
                 stdout=subprocess.PIPE,
                 pass_fds=(self._root,),
             )
+            for pipe in (_pipe(process.stdin), _pipe(process.stdout)):
+                with contextlib.suppress(OSError):  # who has many pipes gets no more of them larger
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
             worker.send(_pipe(process.stdin), self._start)
             self._processes.append(process)
             self._waiting.append(0)

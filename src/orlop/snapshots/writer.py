@@ -94,7 +94,8 @@ class Writer:
             self.add_sealed(kind, blob, *self.repository.seal.blob(plain, compress=self.compress))
         return blob
 
-    def add_sealed(self, kind: Kind, blob: bytes, content: bytes, uncompressed: int, *, again: bool = False) -> bool:
+    def add_sealed(self, kind: Kind, blob: bytes, content: bytes | memoryview, uncompressed: int, *,
+                   again: bool = False) -> bool:  # fmt: skip
         """Store a blob that is sealed already; False if it is there, unless it is to be stored ``again``.
 
         Waits while enough packs are on their way; raises what went wrong with one of them.

@@ -4,6 +4,7 @@ What reads and writes repositories is large, and loaded when one is opened.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from orlop.snapshots.repository import Repository
 
 FOLDER, KEY = "snapshots", "snapshots.key"
+_RANDOM_BYTES = 32
+_RANDOM = re.compile(rb"[0-9a-f]{64}")
 _SECRET_SETTINGS = frozenset({"access_key", "secret_key", "session_token", "key", "service_account"})
 
 
@@ -28,17 +31,19 @@ _SECRET_SETTINGS = frozenset({"access_key", "secret_key", "session_token", "key"
 class Place:
     """A repository: the address of its store, the reference of its password, and the store's settings.
 
-    Settings that are secrets are references too (`orlop.volumes.references`).
+    Settings that are secrets are references too (`orlop.volumes.references`). ``is_ours``: the host made the
+    password for it.
     """
 
     address: str
     password: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    is_ours: bool = False
 
 
 def own(root: Path) -> Place:
     """The repository that every host has, beside its volumes; its password is made with it."""
-    return Place(str(root / FOLDER), f"file:{root / KEY}")
+    return Place(str(root / FOLDER), f"file:{root / KEY}", is_ours=True)
 
 
 def opened(place: Place, resolve: references.Resolve) -> "Repository":
@@ -55,13 +60,15 @@ def made(place: Place, resolve: references.Resolve) -> "Repository":
     """The repository, which is made if there is none; again after a crash is fine."""
     from orlop.snapshots.repository import Repository
 
-    there = store(place, resolve)
+    there, password = store(place, resolve), _password(place, resolve)
     try:
-        return Repository.open(there, _password(place, resolve))
+        return Repository.open(there, password)
     except NotFound:
+        # Unless somebody has put another one into its place.
+        is_random = place.is_ours and _RANDOM.fullmatch(password) is not None
         with suppress(Conflict):  # somebody else was quicker
-            return Repository.create(there, _password(place, resolve))
-        return Repository.open(there, _password(place, resolve))
+            return Repository.create(there, password, is_random=is_random)
+        return Repository.open(there, password)
 
 
 def prepared(root: Path) -> Place:
@@ -71,7 +78,7 @@ def prepared(root: Path) -> Place:
     if not key.exists() and not (folder / "config").exists():
         new = key.with_suffix(f".{os.getpid()}.new")
         with open(new, "w", opener=lambda path, flags: os.open(path, flags | os.O_EXCL, 0o600)) as file:
-            file.write(secrets.token_hex(32))
+            file.write(secrets.token_hex(_RANDOM_BYTES))
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):

@@ -35,11 +35,13 @@ class Still:
     """The files of one moment, below ``folder``, and ``how`` it was brought about.
 
     ``is_copy``: what happens to the volume from now on does not change them; otherwise somebody has to wait.
+    ``are_clones``: they are files of their own, made for this, which nobody but us ever writes to.
     """
 
     folder: Path
     how: str
     is_copy: bool = False
+    are_clones: bool = False
 
 
 class Source(Protocol):
@@ -94,7 +96,7 @@ class ShadowSource:
                     raise
                 still = stack.enter_context(self._without(root))
             else:
-                still = Still(self._shadow.folder, "shadow" if at_once else "live", is_copy=True)
+                still = Still(self._shadow.folder, "shadow" if at_once else "live", is_copy=True, are_clones=True)
             yield still
             # What a shadow keeps of old files takes the volume's room.
             if image.is_scarce(root):

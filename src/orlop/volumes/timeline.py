@@ -157,7 +157,13 @@ class Timeline:
             tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
             about, comparing = About(row.name, self._when(), tags=tags), by_blocks(source)
             saved = save(
-                self.repository, still.folder, about, parent=ahead or parent, changed=comparing, progress=progress
+                self.repository,
+                still.folder,
+                about,
+                parent=ahead or parent,
+                changed=comparing,
+                clones=still.are_clones,
+                progress=progress,
             )
         source.settle()
         if ahead:

@@ -81,7 +81,7 @@ class LazyFile:
         missing = {last, *numbers} - self._done
         return [self._parts[number] for number in sorted(missing, key=lambda number: (number != last, number))]
 
-    def write(self, file: int, parts: Iterable[Part], sealed: Mapping[bytes, bytes]) -> None:
+    def write(self, file: int, parts: Iterable[Part], sealed: Mapping[bytes, memoryview]) -> None:
         """Write ``parts``, as nobody had: to be followed by a sync, and `settle`."""
         for part in parts:
             self._place(file, part, self._contents.content(part, sealed))

@@ -60,6 +60,7 @@ def ship(
             parent=base.snapshot or None,
             changed=by_blocks(source),
             same=_as_restored(source) if base.restored else None,
+            clones=still.are_clones,
         )
     if not saved.is_complete:
         refuse(saved.problems, f"volume {definition.name!r} is not shipped")
