@@ -8,20 +8,25 @@ import json
 import sys
 from collections.abc import Iterator
 
-from driver_remote import ACCESS_KEY, ARCHIVE, SECRET_KEY, Bench, Seaweed, Side, _mounted
+from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
+
+from driver_remote import Bench, Side
 from figures import Figure, compare
 from plugin_verbs import Plugin, memory_disk, start_orlop, until
 
 ROUNDS, FILES, COMMITS = 3, 500, 50
-_WORK = (
-    ARCHIVE
-    + """
-import json, os, sqlite3, subprocess, sys, time
+_WORK = """
+import io, json, os, sqlite3, subprocess, sys, tarfile, time
 place, files, commits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-packed = archive(files)
+content = io.BytesIO()
+with tarfile.open(fileobj=content, mode="w") as packed:
+    for number in range(files):
+        entry = tarfile.TarInfo(f"{number % 50}/{number}")
+        entry.size = 2048
+        packed.addfile(entry, io.BytesIO(bytes(2048)))
 os.makedirs(f"{place}/untar")
 began = time.perf_counter()
-subprocess.run(["tar", "-x", "--no-same-owner", "-C", f"{place}/untar"], input=packed, check=True)
+subprocess.run(["tar", "-x", "--no-same-owner", "-C", f"{place}/untar"], input=content.getvalue(), check=True)
 unpacked = time.perf_counter() - began
 db = sqlite3.connect(f"{place}/db", isolation_level=None)
 db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT)")
@@ -32,7 +37,6 @@ committed = time.perf_counter() - began
 db.close()
 print(json.dumps({"unpacking": files / unpacked, "SQLite commits": commits / committed}))
 """
-)
 
 
 def measure() -> list[Figure]:
@@ -58,11 +62,14 @@ def _compared(rounds: list[dict[str, dict[str, float]]]) -> Iterator[Figure]:
 
 
 def _round(bench: Bench, side: Side, turn: int) -> dict[str, float]:
-    with _mounted(side) as place:
+    place = side.up()
+    try:
         # A folder of its own for each: what was deleted in a mount may come back with the next one.
         argv = [sys.executable, "-c", _WORK, f"{place}/{turn}", str(FILES), str(COMMITS)]
         found: dict[str, float] = json.loads(bench.machine.run(argv, timeout=600).stdout)
         return found
+    finally:
+        side.down()
 
 
 def _ours(bench: Bench, store: Seaweed) -> Side:

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
+
 import snapshot_engines as engines
-from driver_remote import ACCESS_KEY, SECRET_KEY, Seaweed
 from figures import Figure, compare
 from orlop.testing.machine import Machine
 from plugin_verbs import memory_disk
@@ -73,7 +74,7 @@ def _run(machine: Machine, store: Seaweed, argv: list[str]) -> float:
     """Seconds."""
     ours = {"endpoint": store.endpoint, "region": "us-east-1", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
     theirs = {
-        "RESTICengines._PASSWORD": engines._PASSWORD,
+        "RESTIC_PASSWORD": engines._PASSWORD,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
     }

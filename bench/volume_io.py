@@ -20,7 +20,7 @@ JOBS = {
     "random write 4k": "--rw=randwrite --bs=4k --size=256M --io_size=512M --end_fsync=1",
     "random read 4k": "--rw=randread --bs=4k --size=256M --io_size=256M",
     "synced overwrite 4k": "--rw=write --bs=4k --size=32M --overwrite=1 --fsync=1",
-    "synced append 4k": "--rw=write --bs=4k --size=32M --fsync=1",
+    "synced append 4k": "--rw=write --bs=4k --size=32M --fsync=1 --filename=append --unlink=1",
 }
 
 

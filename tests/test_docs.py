@@ -23,6 +23,16 @@ def test_pages_made_from_the_code_are_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_every_benchmark_can_be_loaded_and_has_its_part_of_the_page() -> None:
+    # Run by hand, they would not be missed for long when what they share with others changes.
+    load = "import run; print(*(path.stem for path in run.HERE.glob('*_*.py') if run._load(path).measure))"
+    done = subprocess.run([sys.executable, "-c", load], cwd=HOME / "bench", capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    shown = re.findall(r"^## (.+)$", (HOME / "docs/benchmarks.md").read_text(), re.MULTILINE)
+    assert set(shown) <= set(done.stdout.split())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())

@@ -1,13 +1,20 @@
 """Which processes run, told apart from later ones that get the same number; and that they leave no memory behind."""
 
 import contextlib
+import os
 import resource
 import subprocess
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from orlop.kernel import syscalls as sc
 
+T = TypeVar("T")
+_GENTLE = 5
+"""How nice (sched(7)): the kernel gives each step a fifth less."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -21,6 +28,15 @@ class Child(subprocess.Popen[bytes]):
 def reap(child: Child) -> None:
     """Let nothing of ``child`` be left when it has ended, if that is before we do."""
     threading.Thread(target=child.wait, daemon=True, name="reap").start()
+
+
+def gently(work: Callable[[], T]) -> T:
+    """Do ``work`` in a thread that lets others have the processors first: it, and all threads and processes it starts.
+
+    It gets a third of what somebody else gets who wants as much, and everything that nobody wants.
+    """
+    with ThreadPoolExecutor(1, "gently", lambda: os.setpriority(os.PRIO_PROCESS, 0, _GENTLE)) as thread:
+        return thread.submit(work).result()
 
 
 def leave_no_core() -> None:

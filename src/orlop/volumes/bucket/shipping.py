@@ -4,9 +4,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from orlop.errors import Unavailable
+from orlop.kernel.processes import gently
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.parent import Same
 from orlop.snapshots.report import refuse
@@ -40,9 +42,18 @@ def fetch(repository: Repository, definition: Definition, snapshot: str, copy: C
 
 
 def ship(
-    repository: Repository, definition: Definition, copy: Copy, epoch: int, users: Users, publish: Callable[[str], None]
+    repository: Repository,
+    definition: Definition,
+    copy: Copy,
+    epoch: int,
+    users: Users,
+    publish: Callable[[str], None],
+    *,
+    in_use: bool,
 ) -> Base:
     """Let the volume be what the copy is at this moment; ``publish`` makes a snapshot its head, or raises.
+
+    While it is ``in_use``, its users come first.
 
     Whatever is killed: the head is the old snapshot or the new one, and this host knows which two it can be.
     """
@@ -53,7 +64,8 @@ def ship(
     source = _source(copy, base, users)
     with source.still() as still:
         tags = [VOLUME + definition.id, f"{EPOCH}{epoch}", HOW + still.how]
-        saved = save(
+        saving = partial(
+            save,
             repository,
             still.folder,
             About(definition.name, time.time_ns(), tags=tags),
@@ -62,6 +74,7 @@ def ship(
             same=_as_restored(source) if base.restored else None,
             clones=still.are_clones,
         )
+        saved = gently(saving) if in_use else saving()
     if not saved.is_complete:
         refuse(saved.problems, f"volume {definition.name!r} is not shipped")
     copy.know(replace(base, pending=saved.snapshot, epoch=epoch))

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orlop.errors import Busy, InUse, NoSpace, NotFound, OrlopError, Unavailable
 from orlop.kernel import freeze, loop, processes
@@ -22,6 +23,9 @@ from orlop.volumes.bucket.lease import Clock, Fenced, Lease, Owner, acquire, rel
 from orlop.volumes.bucket.sessions import Phase, Session, Sessions
 from orlop.volumes.driver import Volume
 from orlop.volumes.options import mode, number
+
+if TYPE_CHECKING:
+    from orlop.snapshots.documents import SnapshotFile
 
 PATIENCE = 1.5
 """How long to wait for a lease, in times for which one is given: a dead host keeps it for 1.1."""
@@ -103,7 +107,7 @@ class Use:
                 return self.users(session.key)
 
             copy = self.copy(session.key)
-            base = ship(backend.repository, definition, copy, session.epoch, users, publish)
+            base = ship(backend.repository, definition, copy, session.epoch, users, publish, in_use=not last)
             if last:
                 copy.know(replace(base, clean=True))
             self.change(session, shipped=self.clock.wall(), reason="")
@@ -144,20 +148,32 @@ class Use:
                 self._resume(session)
         else:
             self._replace(copy, base, definition)
+            file = self._lazily(backend, session, snapshot)
             root = image.Root(number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0o755))
             copy.begin(Base(definition.id, snapshot), settings.size(volume), root)
             self.step("bucket: begun")
-            self._fetch(backend, definition, session, snapshot)
+            self._fetch(backend, definition, session, snapshot, file)
         copy.grow(settings.size(volume))
 
-    def _fetch(self, backend: Backend, definition: Definition, session: Session, snapshot: str) -> None:
+    def _lazily(self, backend: Backend, session: Session, snapshot: str) -> "SnapshotFile | None":
+        """The snapshot if its files are worth fetching while they are used; what fetches them starts already."""
+        from orlop.volumes.bucket import lazy
+
+        wish = settings.lazy(session.volume, self.told)
+        file = backend.repository.snapshot(snapshot) if snapshot else None
+        if file is None or not lazy.is_worth_it(backend.repository, file, wish):
+            return None
+        self._hydrate(session)
+        return file
+
+    def _fetch(self, backend: Backend, definition: Definition, session: Session, snapshot: str,
+               file: "SnapshotFile | None") -> None:  # fmt: skip
+        """Fill a copy that has begun, with placeholders of ``file`` if there is one."""
         from orlop.volumes.bucket import lazy
         from orlop.volumes.bucket.shipping import clock_of, fetch
 
-        copy, wish = self.copy(session.key), settings.lazy(session.volume, self.told)
-        file = backend.repository.snapshot(snapshot) if snapshot else None
-        if file is not None and lazy.is_worth_it(backend.repository, file, wish, copy):
-            self._hydrate(session)
+        copy = self.copy(session.key)
+        if file is not None and lazy.is_possible(copy):
             try:
                 lazy.begin(backend.repository, file, copy, self.sessions.place(session.key), clock_of)
             except NoSpace as error:
@@ -173,7 +189,10 @@ class Use:
         self.change(session, fetched=lazy.resume(self.copy(session.key), self.sessions.place(session.key)))
 
     def _hydrate(self, session: Session) -> None:
-        """Start a process that fetches what will be missing: it takes as long to start as placeholders to be made."""
+        """Start a process that fetches what will be missing: it takes as long to start as placeholders to be made.
+
+        It ends by itself where nothing is missing after all.
+        """
         self.hydrate(session.key)
 
     def _alone(self, session: Session) -> None:
