@@ -239,7 +239,9 @@ class State:
         with self._translated():
             with suppress(OSError):  # SQLite says better what is wrong
                 self.path.touch(mode=0o600)
-            db = sqlite3.connect(self.path, timeout=20, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(
+                self.path, timeout=20, isolation_level=None, check_same_thread=False, factory=_Connection
+            )
             try:
                 db.execute("PRAGMA journal_mode = WAL")
             except BaseException:
@@ -253,6 +255,13 @@ class State:
             yield
         except sqlite3.DatabaseError as error:
             raise _kind_of(error, self.path) from error
+
+
+class _Connection(sqlite3.Connection):
+    """Closed when nobody has it any more; since Python 3.13 one that was left to that warns."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Change:
