@@ -59,10 +59,9 @@ def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, pat
     Raises `NotFound` if the snapshot has no such path, `Corrupt` if a tree cannot be read; damaged files are left out
     and reported.
     """
-    heap.keep(_FREED)
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
     # The lock: what this snapshot needs stays until we have it, even if somebody forgets the snapshot.
-    with Lock(repository):
+    with Lock(repository), heap.kept(_FREED):
         trees = TreeReader(repository)
         node = find(trees, snapshot, path)
         folder.mkdir(parents=True, exist_ok=True)

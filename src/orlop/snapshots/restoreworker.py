@@ -70,10 +70,10 @@ def main() -> None:
     """Serve jobs from standard input until it ends."""
     pipe, answers = sys.stdin.buffer, sys.stdout.buffer
     start = msgspec.msgpack.decode(receive(pipe), type=Start)
-    heap.keep(_FREED)
     maker = Maker(Seal(start.keys), start.root)
-    while message := receive(pipe):
-        send(answers, encode(maker.done(jobs.decode(message))))
+    with heap.kept(_FREED):
+        while message := receive(pipe):
+            send(answers, encode(maker.done(jobs.decode(message))))
 
 
 class Maker:
