@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -191,6 +192,32 @@ def test_names_of_any_bytes_are_in_the_order_of_their_bytes(
     (top,) = trees.nodes(repository.snapshot(second.snapshot).tree)
     assert [nodes.name_of(node) for node in trees.nodes(top.subtree or "")] == names
     checked(place)
+
+
+def test_names_are_known_again_whatever_python_takes_for_the_encoding_of_names(tmp_path: Path, place: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "é").write_text("one")
+    Repository.create(FolderStore(place), PASSWORD)
+    settled(tmp_path / "source")
+    program = f"""
+import sys, time
+from pathlib import Path
+from tests.snapshots.parts import PASSWORD, FolderStore
+from orlop.snapshots.repository import Repository
+from orlop.snapshots.save import About, save
+repository = Repository.open(FolderStore(Path({str(place)!r})), PASSWORD)
+last = next(iter(repository.snapshots()), None)
+done = save(repository, Path({str(tmp_path / "source")!r}), About("data", time.time_ns()), parent=last)
+print(sys.getfilesystemencoding(), done.unchanged)
+"""
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    said = [
+        subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
+        for env in (None, ascii_only)
+    ]
+
+    assert said == ["utf-8 0\n", "ascii 1\n"]
 
 
 def test_many_small_files_and_few_processes(tmp_path: Path, place: Path, repository: Repository) -> None:

@@ -2,12 +2,14 @@ r"""File names in JSON: any bytes, as restic writes them (Go's quoted strings: `
 
 import os
 import re
+import sys
 from typing import Final
 
 from orlop.errors import Corrupt
 
 OWN_ATTRIBUTES: Final = "trusted.orlop."
 """How the extended attributes begin that say something to us of one file on one host: no snapshot has them."""
+_IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
 _SPECIAL = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
             "\v": "\\v"}  # fmt: skip
 _PLAIN = {quoted[1]: raw for raw, quoted in _SPECIAL.items()} | {"'": "'"}
@@ -38,7 +40,7 @@ def unquoted(text: str) -> bytes:
 
 def listed(text: str) -> str:
     """The same as Python lists a folder: text, with surrogates for the bytes that are none; raises `Corrupt`."""
-    return text if "\\" not in text else os.fsdecode(unquoted(text))
+    return text if _IS_UTF8 and "\\" not in text else os.fsdecode(unquoted(text))
 
 
 def is_safe(name: bytes) -> bool:
