@@ -43,14 +43,11 @@ class Unheld(Unavailable):
     """The marks of files that are still missing have gone: what is there must not be read."""
 
 
-def is_worth_it(repository: Repository, file: SnapshotFile, wish: str) -> bool:
+def is_worth_it(repository: Repository, file: SnapshotFile, wish: str, copy: Copy) -> bool:
     """Whether the files of a snapshot should be fetched while they are used; ``wish`` is the option ``lazy``."""
     trees = TreeReader(repository)
-    return wish != "false" and is_larger(trees, find(trees, file, file.top), 0 if wish == "true" else LEAST)
-
-
-def is_possible(copy: Copy) -> bool:
-    """Whether the kernel lets readers of the copy's files wait."""
+    if wish == "false" or not is_larger(trees, find(trees, file, file.top), 0 if wish == "true" else LEAST):
+        return False
     with image.opened(copy.image) as root:
         return precontent.is_possible(root)
 

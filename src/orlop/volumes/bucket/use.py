@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orlop.errors import Busy, InUse, NoSpace, NotFound, OrlopError, Unavailable
 from orlop.kernel import freeze, loop, processes
@@ -23,9 +22,6 @@ from orlop.volumes.bucket.lease import Clock, Fenced, Lease, Owner, acquire, rel
 from orlop.volumes.bucket.sessions import Phase, Session, Sessions
 from orlop.volumes.driver import Volume
 from orlop.volumes.options import mode, number
-
-if TYPE_CHECKING:
-    from orlop.snapshots.documents import SnapshotFile
 
 PATIENCE = 1.5
 """How long to wait for a lease, in times for which one is given: a dead host keeps it for 1.1."""
@@ -148,32 +144,20 @@ class Use:
                 self._resume(session)
         else:
             self._replace(copy, base, definition)
-            file = self._lazily(backend, session, snapshot)
             root = image.Root(number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0o755))
             copy.begin(Base(definition.id, snapshot), settings.size(volume), root)
             self.step("bucket: begun")
-            self._fetch(backend, definition, session, snapshot, file)
+            self._fetch(backend, definition, session, snapshot)
         copy.grow(settings.size(volume))
 
-    def _lazily(self, backend: Backend, session: Session, snapshot: str) -> "SnapshotFile | None":
-        """The snapshot if its files are worth fetching while they are used; what fetches them starts already."""
-        from orlop.volumes.bucket import lazy
-
-        wish = settings.lazy(session.volume, self.told)
-        file = backend.repository.snapshot(snapshot) if snapshot else None
-        if file is None or not lazy.is_worth_it(backend.repository, file, wish):
-            return None
-        self._hydrate(session)
-        return file
-
-    def _fetch(self, backend: Backend, definition: Definition, session: Session, snapshot: str,
-               file: "SnapshotFile | None") -> None:  # fmt: skip
-        """Fill a copy that has begun, with placeholders of ``file`` if there is one."""
+    def _fetch(self, backend: Backend, definition: Definition, session: Session, snapshot: str) -> None:
         from orlop.volumes.bucket import lazy
         from orlop.volumes.bucket.shipping import clock_of, fetch
 
-        copy = self.copy(session.key)
-        if file is not None and lazy.is_possible(copy):
+        copy, wish = self.copy(session.key), settings.lazy(session.volume, self.told)
+        file = backend.repository.snapshot(snapshot) if snapshot else None
+        if file is not None and lazy.is_worth_it(backend.repository, file, wish, copy):
+            self._hydrate(session)
             try:
                 lazy.begin(backend.repository, file, copy, self.sessions.place(session.key), clock_of)
             except NoSpace as error:
@@ -189,10 +173,7 @@ class Use:
         self.change(session, fetched=lazy.resume(self.copy(session.key), self.sessions.place(session.key)))
 
     def _hydrate(self, session: Session) -> None:
-        """Start a process that fetches what will be missing: it takes as long to start as placeholders to be made.
-
-        It ends by itself where nothing is missing after all.
-        """
+        """Start a process that fetches what will be missing: it takes as long to start as placeholders to be made."""
         self.hydrate(session.key)
 
     def _alone(self, session: Session) -> None:
