@@ -7,26 +7,22 @@ program to unpack an archive, and a database to commit.
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 
 from driver_remote import Bench, Side
 from figures import Figure, compare
 from plugin_verbs import Plugin, memory_disk, start_orlop, until
+from volume_io import archive
 
 ROUNDS, FILES, COMMITS = 3, 500, 50
 _WORK = """
-import io, json, os, sqlite3, subprocess, sys, tarfile, time
-place, files, commits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-content = io.BytesIO()
-with tarfile.open(fileobj=content, mode="w") as packed:
-    for number in range(files):
-        entry = tarfile.TarInfo(f"{number % 50}/{number}")
-        entry.size = 2048
-        packed.addfile(entry, io.BytesIO(bytes(2048)))
+import json, os, sqlite3, subprocess, sys, time
+place, archive, files, commits = *sys.argv[1:3], *map(int, sys.argv[3:])
 os.makedirs(f"{place}/untar")
 began = time.perf_counter()
-subprocess.run(["tar", "-x", "--no-same-owner", "-C", f"{place}/untar"], input=content.getvalue(), check=True)
+subprocess.run(["tar", "-xf", archive, "--no-same-owner", "-C", f"{place}/untar"], check=True)
 unpacked = time.perf_counter() - began
 db = sqlite3.connect(f"{place}/db", isolation_level=None)
 db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT)")
@@ -49,7 +45,9 @@ def measure() -> list[Figure]:
         for bucket in ("ours", "rclone", "s3fs"):
             store.make(bucket)
         sides = {"ours": _ours(bench, store), "rclone": _rclone(bench, store, disk), "s3fs": _s3fs(bench, store)}
-        rounds = [{name: _round(bench, side, turn) for name, side in sides.items()} for turn in range(ROUNDS)]
+        packed = disk.parent / "files.tar"
+        archive(packed, FILES)
+        rounds = [{name: _round(bench, side, packed, turn) for name, side in sides.items()} for turn in range(ROUNDS)]
         store.stop()
     return list(_compared(rounds))
 
@@ -61,11 +59,11 @@ def _compared(rounds: list[dict[str, dict[str, float]]]) -> Iterator[Figure]:
             yield compare(f"{what}, beside {peer}", "ops/s", ours, theirs, f"{peer} mount", ">= 10")
 
 
-def _round(bench: Bench, side: Side, turn: int) -> dict[str, float]:
+def _round(bench: Bench, side: Side, packed: Path, turn: int) -> dict[str, float]:
     place = side.up()
     try:
         # A folder of its own for each: what was deleted in a mount may come back with the next one.
-        argv = [sys.executable, "-c", _WORK, f"{place}/{turn}", str(FILES), str(COMMITS)]
+        argv = [sys.executable, "-c", _WORK, f"{place}/{turn}", str(packed), str(FILES), str(COMMITS)]
         found: dict[str, float] = json.loads(bench.machine.run(argv, timeout=600).stdout)
         return found
     finally:

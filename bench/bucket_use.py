@@ -1,8 +1,8 @@
 """A bucket volume in use beside the same filesystem without orlop: between shipments, and while it ships.
 
 Every second, that is, and for five minutes as it does without options. What is synced goes on for some seconds, so that
-several shipments fall into it. And what a snapshot costs the users of a volume
-with 50,000 files: how long they stand still.
+several shipments fall into it. And what a snapshot costs the users of a volume with 50,000 files: how long they stand
+still.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ from orlop.testing.machine import Machine
 from orlop.volumes import image
 from orlop.volumes.shadow import Shadow
 from plugin_verbs import Plugin, memory_disk, start_orlop, until
-from volume_io import FILES, _archive, _fio
+from volume_io import FILES, _fio, archive
 
 ROUNDS, PAUSES = 4, 10
 VOLUMES = {"between shipments": "3600", "shipping": "1"}
@@ -57,7 +57,7 @@ def measure() -> list[Figure]:
         plugin = Plugin(start_orlop(machine, disk / "orlop"))
         until(lambda: plugin.connect() is None)
         places = {"by hand": _by_hand(machine, disk), **_volumes(machine, plugin, disk)}
-        _archive(disk.parent / "files.tar")
+        archive(disk.parent / "files.tar")
         short = {name: place for name, place in places.items() if name != LONG}
         rounds = [_all_places(machine, short, disk.parent, turn) for turn in range(ROUNDS)]
         figures = [figure for name in VOLUMES for figure in _compared(name, rounds)]

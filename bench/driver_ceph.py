@@ -3,16 +3,12 @@
 The cluster is one monitor, one store and one metadata server, on the machine that mounts.
 """
 
-import sys
-from pathlib import Path
+from tests.journeys.ceph import MONITOR, USER, Ceph
 
 from driver_remote import Bench, alike, one_processor
 from figures import Figure
 from plugin_verbs import Plugin, memory_disk, start_orlop, until
 from turns import Unit
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.journeys.ceph import MONITOR, USER, Ceph
 
 
 def measure() -> list[Figure]:

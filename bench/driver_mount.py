@@ -9,11 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+from tests.journeys.sshd import Sshd
+
 from figures import Figure, alone
 from plugin_verbs import Plugin, memory_disk, start_orlop, until
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.journeys.sshd import Sshd
 
 ROUNDS = 100
 # What is agreed on otherwise takes longer, and less evenly.

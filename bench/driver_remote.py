@@ -25,15 +25,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import harmonic_mean
 
-from figures import Figure, compare
-from plugin_verbs import Plugin, memory_disk, start_orlop, until
-from turns import Rates, Unit
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 from tests.journeys.sshd import Sshd
 
+from figures import Figure, compare
 from orlop.testing.machine import Machine
+from plugin_verbs import Plugin, memory_disk, start_orlop, until
+from turns import Rates, Unit
 
 MOUNTS, ROUNDS = 6, 6
 """How often each is mounted, and how often it has its turn then: there are six orders of three."""

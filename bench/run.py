@@ -11,6 +11,8 @@ from types import ModuleType
 import figures
 
 HERE = Path(__file__).parent
+# The servers are those of the tests.
+sys.path.insert(0, str(HERE.parent))
 
 
 def main(only: str | None) -> None:

@@ -32,7 +32,7 @@ BORG = HOME / ".cache/peers/bin/borg"
 MIB, ROUNDS = int(os.environ.get("ORLOP_BENCH_MIB", "4096")), int(os.environ.get("ORLOP_BENCH_ROUNDS", "3"))
 FILES = int(os.environ.get("ORLOP_BENCH_FILES", "50000"))
 DATABASE_MIB, PAGE = int(os.environ.get("ORLOP_BENCH_DATABASE_MIB", "1024")), 8192
-_PASSWORD = secrets.token_hex(32)
+PASSWORD = secrets.token_hex(32)
 _ORLOP = """
 import json, os, resource, sys, time
 from pathlib import Path
@@ -54,8 +54,8 @@ if verb == "save" and volume:
     from orlop.volumes.sources import ShadowSource
     source = ShadowSource(Path(volume), list)
     with source.still() as still:
-        about = About("data", time.time_ns())
-        assert save(repository, still.folder, about, parent=last, changed=by_blocks(source), clones=True).is_complete
+        about, ours = About("data", time.time_ns()), dict(changed=by_blocks(source), clones=still.are_clones)
+        assert save(repository, still.folder, about, parent=last, **ours).is_complete
     source.settle()
 elif verb == "save":
     from orlop.snapshots.save import About, save
@@ -159,12 +159,12 @@ def _processors() -> float:
 
 
 def _environment() -> dict[str, str]:
-    borg = {"BORG_PASSPHRASE": _PASSWORD, "BORG_BASE_DIR": tempfile.gettempdir()}
-    return {**os.environ, "RESTIC_PASSWORD": _PASSWORD, **borg}
+    borg = {"BORG_PASSPHRASE": PASSWORD, "BORG_BASE_DIR": tempfile.gettempdir()}
+    return {**os.environ, "RESTIC_PASSWORD": PASSWORD, **borg}
 
 
 def _orlop(verb: str, repository: Path, folder: Path) -> list[str]:
-    program = _ORLOP.format(password=_PASSWORD)
+    program = _ORLOP.format(password=PASSWORD)
     volume = folder.parent.parent / "volume"
     return [sys.executable, "-c", program, verb, str(repository), str(folder), str(volume) if volume.exists() else ""]
 

@@ -56,7 +56,7 @@ def _compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: 
 
 def _orlop(verb: str, store: Seaweed, repository: str, folder: Path) -> list[str]:
     del store
-    program = engines._ORLOP.format(password=engines._PASSWORD)
+    program = engines._ORLOP.format(password=engines.PASSWORD)
     return [sys.executable, "-c", program, verb, f"s3://bench/{repository}", str(folder), ""]
 
 
@@ -74,7 +74,7 @@ def _run(machine: Machine, store: Seaweed, argv: list[str]) -> float:
     """Seconds."""
     ours = {"endpoint": store.endpoint, "region": "us-east-1", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
     theirs = {
-        "RESTIC_PASSWORD": engines._PASSWORD,
+        "RESTIC_PASSWORD": engines.PASSWORD,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
     }

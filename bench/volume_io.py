@@ -30,7 +30,7 @@ def measure() -> list[Figure]:
         until(lambda: plugin.connect() is None)
         places = {"host": disk / "host", **{name: _volume(plugin, name, options) for name, options in VOLUMES.items()}}
         machine.run(["mkdir", str(places["host"])])
-        _archive(disk.parent / "files.tar")
+        archive(disk.parent / "files.tar")
         rounds = [_all_places(machine, places, disk.parent, turn) for turn in range(ROUNDS)]
     return [figure for name, goal in GOALS.items() for figure in _figures(rounds, name, goal)]
 
@@ -44,12 +44,13 @@ def _volume(plugin: Plugin, name: str, options: Mapping[str, str]) -> Path:
     return Path(str(plugin.call("Mount", Name=name, ID="1" * 64)["Mountpoint"]))
 
 
-def _archive(path: Path) -> None:
-    with tarfile.open(path, "w") as archive:
-        for number in range(FILES):
+def archive(path: Path, files: int = FILES) -> None:
+    """Files of 4 KiB in 50 folders."""
+    with tarfile.open(path, "w") as packed:
+        for number in range(files):
             entry = tarfile.TarInfo(f"{number % 50}/{number}")
             entry.size = 4096
-            archive.addfile(entry, BytesIO(bytes(4096)))
+            packed.addfile(entry, BytesIO(bytes(4096)))
 
 
 def _all_places(machine: Machine, places: Mapping[str, Path], folder: Path, turn: int) -> dict[str, dict[str, float]]:

@@ -73,8 +73,8 @@ print(resource.getrlimit(resource.RLIMIT_CORE), Path('/proc/self/coredump_filter
     found = []
     for limit in ("unlimited", "0"):
         # Even root cannot raise it then.
-        user = ["setpriv", "--bounding-set=-sys_resource"] if limit == "0" else []
-        argv = [*user, "prlimit", f"--core={limit}", sys.executable, "-c", show]
+        without = ["setpriv", "--bounding-set=-sys_resource"] if limit == "0" else []
+        argv = [*without, "prlimit", f"--core={limit}", sys.executable, "-c", show]
         found.append(subprocess.run(argv, capture_output=True, text=True, check=False))
 
     assert [done.stdout for done in found] == ["(1, 1) 00000000\n", "(0, 0) 00000000\n"], found[1].stderr

@@ -12,7 +12,7 @@ import pytest
 from tests.snapshots.parts import PASSWORD, FolderStore, checked, everything, restic, zoo
 
 from orlop.errors import Invalid, Unavailable
-from orlop.snapshots import nodes
+from orlop.snapshots import nodes, parent
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
 from orlop.snapshots.save import INCOMPLETE, About, Saved, save
@@ -162,6 +162,13 @@ def test_a_change_in_the_tick_of_the_save_before_is_seen(tmp_path: Path, reposit
     assert second.unchanged == 0
 
 
+@pytest.fixture
+def no_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No unchanged file is read again by chance."""
+    monkeypatch.setattr(parent, "_AUDIT", 0)
+
+
+@pytest.mark.usefixtures("no_audit")
 def test_clones_that_nobody_writes_to_are_believed_however_young_they_are(
     tmp_path: Path, repository: Repository
 ) -> None:
@@ -175,6 +182,7 @@ def test_clones_that_nobody_writes_to_are_believed_however_young_they_are(
     assert second.unchanged == 2
 
 
+@pytest.mark.usefixtures("no_audit")
 def test_names_of_any_bytes_are_in_the_order_of_their_bytes(
     tmp_path: Path, place: Path, repository: Repository
 ) -> None:
@@ -203,8 +211,10 @@ def test_names_are_known_again_whatever_python_takes_for_the_encoding_of_names(t
 import sys, time
 from pathlib import Path
 from tests.snapshots.parts import PASSWORD, FolderStore
+from orlop.snapshots import parent
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.save import About, save
+parent._AUDIT = 0
 repository = Repository.open(FolderStore(Path({str(place)!r})), PASSWORD)
 last = next(iter(repository.snapshots()), None)
 done = save(repository, Path({str(tmp_path / "source")!r}), About("data", time.time_ns()), parent=last)

@@ -9,12 +9,13 @@ _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 _LARGEST: Final = 32 << 20
 """Bytes; the largest threshold that mallopt(3) takes."""
+_FREED: Final = 64 << 20
 _USUAL: Final = 128 << 10
 
 
 @contextmanager
-def kept(freed: int) -> Iterator[None]:
-    """Meanwhile, keep up to so many freed bytes of each heap rather than give them back to the kernel.
+def kept() -> Iterator[None]:
+    """Meanwhile, keep up to 64 MiB that were freed of each heap rather than give them back to the kernel.
 
     Whoever makes and drops one large piece after another pays a page fault for every page of each otherwise. For the
     whole process; at the end everything that is free is given back. A C library that cannot do it goes on as before.
@@ -25,7 +26,7 @@ def kept(freed: int) -> Iterator[None]:
         yield
         return
     mallopt(_MMAP_THRESHOLD, _LARGEST)
-    mallopt(_TRIM_THRESHOLD, freed)
+    mallopt(_TRIM_THRESHOLD, _FREED)
     try:
         yield
     finally:

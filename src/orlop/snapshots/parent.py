@@ -34,12 +34,12 @@ class Parent:
     """The folder ``name`` in the snapshot ``snapshot``; ``top`` is None if there is no such thing."""
 
     def __init__(self, writer: Writer, snapshot: str | None, name: str, same: Same | None, *, clones: bool) -> None:
-        self.snapshot, self._writer, self._same, self._clones = snapshot, writer, same, clones
+        self.snapshot, self._writer, self._same = snapshot, writer, same
         self._trees = TreeReader(writer.repository)
         self.top: Node | None = None
         self._trusted = -_TICK
         if snapshot is not None:
-            self._look(snapshot, os.fsencode(name))
+            self._look(snapshot, os.fsencode(name), clones=clones)
 
     def entries(self, folder: Folder) -> dict[str, Node]:
         """What the folder had, by name; the folder learns how much that is, and whether all of it is still stored."""
@@ -77,14 +77,14 @@ class Parent:
         # Clones are not written to, and the next ones are made when this snapshot is durable, which takes longer.
         return status.st_ctime_ns < self._trusted and nodes.is_unchanged(old, status)
 
-    def _look(self, snapshot: str, name: bytes) -> None:
+    def _look(self, snapshot: str, name: bytes, *, clones: bool) -> None:
         try:
             file = self._writer.repository.snapshot(snapshot)
             found = [node for node in self._trees.nodes(file.tree) if nodes.name_of(node) == name]
         except (NotFound, Corrupt):
             return
         self.top = found[0] if found and found[0].type == "dir" else None
-        self._trusted = _FOREVER if self._clones else times.read(file.time) - _TICK
+        self._trusted = _FOREVER if clones else times.read(file.time) - _TICK
 
 
 def contradicts(old: Node, encoded: bytes) -> bool:

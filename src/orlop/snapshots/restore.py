@@ -32,7 +32,6 @@ from orlop.snapshots.workers import Workers
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 2 << 20
 _FETCHES: Final = 4
-_FREED: Final = 64 << 20
 
 
 @dataclass(slots=True)
@@ -61,7 +60,7 @@ def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, pat
     """
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
     # The lock: what this snapshot needs stays until we have it, even if somebody forgets the snapshot.
-    with Lock(repository), heap.kept(_FREED):
+    with Lock(repository), heap.kept():
         trees = TreeReader(repository)
         node = find(trees, snapshot, path)
         folder.mkdir(parents=True, exist_ok=True)

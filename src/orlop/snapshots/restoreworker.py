@@ -14,8 +14,6 @@ from orlop.snapshots.repository import opened
 from orlop.snapshots.seal import Seal, SealingKeys
 from orlop.snapshots.worker import encode, receive, send
 
-_FREED: Final = 32 << 20
-
 
 class Start(msgspec.Struct, array_like=True):
     """What a worker has to know: the keys, and the folder that it inherits."""
@@ -71,7 +69,7 @@ def main() -> None:
     pipe, answers = sys.stdin.buffer, sys.stdout.buffer
     start = msgspec.msgpack.decode(receive(pipe), type=Start)
     maker = Maker(Seal(start.keys), start.root)
-    with heap.kept(_FREED):
+    with heap.kept():
         while message := receive(pipe):
             send(answers, encode(maker.done(jobs.decode(message))))
 
