@@ -60,6 +60,7 @@ def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, pat
     """
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
     # The lock: what this snapshot needs stays until we have it, even if somebody forgets the snapshot.
+    heap.shared()
     with Lock(repository), heap.kept():
         trees = TreeReader(repository)
         node = find(trees, snapshot, path)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from orlop.errors import Invalid, Unavailable
+from orlop.kernel import heap
 from orlop.snapshots import names, nodes, source, times
 from orlop.snapshots.changes import Changed
 from orlop.snapshots.chunks import MIN
@@ -79,6 +80,7 @@ def save(repository: Repository, folder: Path, about: About, *, parent: str | No
     if not names.is_safe(os.fsencode(about.name)):
         raise Invalid(f"{about.name!r} cannot be the name of a folder")
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
+    heap.shared()
     with Writer(repository) as writer:
         # After the lock: a parent that is there now keeps its blobs until the lock has gone.
         before = Parent(writer, parent, about.name, same, clones=clones)
