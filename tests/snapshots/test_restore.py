@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.snapshots.parts import PASSWORD, FolderStore, everything, zoo
 
-from orlop.errors import Corrupt
+from orlop.errors import Corrupt, Unavailable
 from orlop.snapshots import nodes
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.nodes import Attribute, Node
@@ -125,6 +126,56 @@ def test_a_missing_pack_leaves_its_files_out(tmp_path: Path, repository: Reposit
 
     assert [(problem.path, problem.kind) for problem in done.problems] == [(b"large", "damaged")]
     assert list((tmp_path / "target").iterdir()) == []
+
+
+@pytest.mark.part("S5")
+def test_a_store_that_fails_ends_the_restore_and_no_file_is_left_half_made(tmp_path: Path) -> None:
+    store = Failing(tmp_path / "repository")
+    repository, source = Repository.create(store, PASSWORD), tmp_path / "source"
+    source.mkdir()
+    for number in range(12):
+        (source / f"large {number}").write_bytes(os.urandom(6 << 20))
+    snapshot = saved(repository, source)
+    store.fails_after = 9
+
+    with pytest.raises(Unavailable, match="gone away"):
+        restore(repository, snapshot, tmp_path / "target", path="data")
+
+    made = sorted(path.name for path in (tmp_path / "target").iterdir())
+    assert len(made) < 12
+    for name in made:
+        assert (tmp_path / "target" / name).read_bytes() == (source / name).read_bytes()
+    store.fails_after = 1 << 30
+    assert restore(repository, snapshot, tmp_path / "target", path="data").unchanged == 0
+    assert everything(tmp_path / "target") == everything(source)
+
+
+class Failing(FolderStore):
+    """From a certain answer of more than a megabyte on, it does not answer any more."""
+
+    fails_after = 1 << 30
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        if end is not None and end - start > 1 << 20 and key.startswith("data/"):
+            self.fails_after -= 1
+            if self.fails_after < 0:
+                raise Unavailable("the store has gone away")
+        return super().read(key, start, end)
+
+
+@pytest.mark.part("S3")
+def test_large_files_that_are_made_at_the_same_time_are_each_right(tmp_path: Path, repository: Repository) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(30):
+        path, size = source / f"large {number}", random.randrange(600 << 10, 9 << 20)
+        path.write_bytes(os.urandom(size // 2) + bytes(size // 4) + os.urandom(size // 4))
+        os.utime(path, (number, number))
+    snapshot = saved(repository, source)
+
+    assert restore(repository, snapshot, tmp_path / "target", path="data").problems == []
+
+    assert everything(tmp_path / "target") == everything(source)
 
 
 def hostile(repository: Repository, *entries: Node) -> SnapshotFile:

@@ -1,8 +1,12 @@
-"""Large files out of a repository: their parts are read and opened by threads, in any order, each in its place."""
+"""Large files out of a repository: their parts are read and opened by threads, in any order, each in its place.
+
+The threads work on several files at once; whoever makes the last part of one completes it.
+"""
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
 from orlop.errors import Corrupt
@@ -19,59 +23,130 @@ Place = tuple[str, Blob]
 
 
 class LargeRestores:
-    """Makes large files, one after another; a context."""
+    """Makes large files, some at the same time; a context. What ends before they are made leaves none of them."""
 
     def __init__(self, repository: Repository, root: int, *, threads: int) -> None:
         self._repository, self._root = repository, root
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="restore")
+        # One more than there are processors: of those that write to the same file all but one wait.
+        self._threads = ThreadPoolExecutor(threads + 1, thread_name_prefix="restore")
         self._room = threading.BoundedSemaphore(_AHEAD * threads)
+        self._underway: set[_File] = set()
         self._done: list[tuple[bytes, int, Problem | None]] = []
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
+        for file in self._underway:
+            file.give_up()
 
     def submit(self, path: bytes, folder: bytes, name: bytes, node: Node, places: list[Place]) -> None:
-        """Make the file; what became of it is told by `finish`."""
-        problem = None
+        """Make the file, or begin to; what became of it is told by `finish`.
+
+        Raises what ended the work on an earlier one, such as `Unavailable`.
+        """
+        self._raise_failure()
+        parts = list(runs(places))
         try:
-            refused = self._make(folder, name, node, places)
-            if refused:
-                problem = Problem(path, "unwritable", "; ".join(refused))
-        except Corrupt as error:
-            problem = Problem(path, "damaged", str(error))
+            file = _File(self._root, path, folder, name, node, parts)
         except OSError as error:
-            problem = Problem(path, "unwritable", str(error))
-        self._done.append((path, sum(blob.size for _, blob in places), problem))
+            self._done.append((path, node.size, Problem(path, "unwritable", str(error))))
+            return
+        self._underway.add(file)
+        for start, run in parts:
+            self._room.acquire()
+            self._threads.submit(self._part, file, start, run)
 
     def finish(self) -> Iterator[tuple[bytes, int, Problem | None]]:
         """Every file, its size, and what was wrong with it."""
+        self._threads.shutdown()
+        self._raise_failure()
         yield from self._done
 
-    def _make(self, folder: bytes, name: bytes, node: Node, places: list[Place]) -> list[str]:
-        size = sum(blob.size for _, blob in places)
-        with source.beneath(self._root, folder) as there, target.NewFile(there, name, size) as fd:
-            parts = [self._start(fd, start, run) for start, run in runs(places)]
-            errors = [error for part in parts if (error := part.exception()) is not None]
-            if errors:
-                raise errors[0]
-            return metadata.put_back(node, fd)
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
-    def _start(self, fd: int, start: int, run: list[Place]) -> Future[None]:
-        self._room.acquire()
-        part = self._threads.submit(self._part, fd, start, run)
-        part.add_done_callback(lambda _: self._room.release())
-        return part
+    def _part(self, file: "_File", start: int, run: list[Place]) -> None:
+        try:
+            with file.reporting():
+                for content in () if file.is_lost else self._contents(run):
+                    file.write(content, start)
+                    start += len(content)
+            if file.has_all_parts():
+                self._done.append((file.path, file.size, file.ended()))
+                self._underway.discard(file)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever gives or waits for work
+            self._failure = error
+        finally:
+            self._room.release()
 
-    def _part(self, fd: int, start: int, run: list[Place]) -> None:
+    def _contents(self, run: list[Place]) -> Iterator[bytes]:
         sealed: dict[bytes, memoryview] = {}
         for part in ranges.together(run):
             sealed.update(ranges.read(self._repository.store, part))
         for pack, blob in run:
-            target.fill(fd, opened(self._repository.seal, sealed[blob.id], blob, pack), start)
-            start += blob.size
+            yield opened(self._repository.seal, sealed[blob.id], blob, pack)
+
+
+class _File:
+    """A file on its way; gone again if not all of it can be made."""
+
+    def __init__(self, root: int, path: bytes, folder: bytes, name: bytes, node: Node,
+                 parts: list[tuple[int, list[Place]]]) -> None:  # fmt: skip
+        self.path, self._node, self._missing = path, node, len(parts)
+        self.size = sum(blob.size for _, run in parts for _, blob in run)
+        self._error: Corrupt | OSError | None = None
+        # The kernel lets one write to a file at a time, and those that wait there use a processor meanwhile.
+        self._writing, self._counting = threading.Lock(), threading.Lock()
+        with ExitStack() as made:
+            there = made.enter_context(source.beneath(root, folder))
+            self._fd = made.enter_context(target.NewFile(there, name, self.size))
+            self._made = made.pop_all()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a part could not be made, so that no other is needed."""
+        return self._error is not None
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """What goes wrong inside is what is wrong with the file."""
+        try:
+            yield
+        except (Corrupt, OSError) as error:
+            self._error = error
+
+    def write(self, content: bytes, place: int) -> None:
+        with self._writing:
+            target.fill(self._fd, content, place)
+
+    def has_all_parts(self) -> bool:
+        """One part less is missing; whether it was the last."""
+        with self._counting:
+            self._missing -= 1
+            return self._missing == 0
+
+    def ended(self) -> Problem | None:
+        """All parts are there, or what was wrong."""
+        refused: list[str] = []
+        try:
+            with self._made:
+                if self._error is not None:
+                    raise self._error
+                refused = metadata.put_back(self._node, self._fd)
+        except Corrupt as error:
+            return Problem(self.path, "damaged", str(error))
+        except (OSError, ValueError, OverflowError) as error:  # the latter two: numbers that no kernel takes
+            return Problem(self.path, "unwritable", str(error))
+        return Problem(self.path, "unwritable", "; ".join(refused)) if refused else None
+
+    def give_up(self) -> None:
+        """Not all parts will come."""
+        self._error = self._error or OSError("it was not finished")
+        self.ended()
 
 
 def runs(places: list[Place]) -> Iterator[tuple[int, list[Place]]]:
