@@ -1,6 +1,7 @@
 """Large files into a repository: one thread reads and cuts, a few seal, and no more is in memory than agreed.
 
-Hashing, compression and encryption of large pieces leave the interpreter's lock alone, so threads are enough.
+The reader goes on with the next file while the end of the last one is sealed. Hashing, compression and encryption of
+large pieces leave the interpreter's lock alone, so threads are enough.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from orlop.snapshots import changes, chunks, nodes, source, times
@@ -27,6 +28,8 @@ _BATCH: Final = 512 << 10
 _MOST: Final = 1024
 _Chunk = tuple[str, int]
 """The id of a chunk, and how many bytes it is."""
+_Parts = tuple[list[_Chunk], deque[Future[list[_Chunk]]]]
+"""A file's chunks in order: those that are sealed, and the rest."""
 _AUDIT_SHARE: Final = 1000
 _AUDIT_MOST: Final = 64
 
@@ -84,26 +87,24 @@ class LargeFiles:
     def _run(self) -> None:
         while (file := self._files.get()) is not None and not self._stopped:
             try:
-                self._put(self._done(file))
+                self._begin(file)
             except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the results
                 self._put(error)
 
-    def _done(self, file: Large) -> Large:
+    def _begin(self, file: Large) -> None:
+        """Read the file; what is known when its chunks are sealed as well is put then."""
         try:
             with source.beneath(self._root, file.folder) as folder, source.opened(folder, file.name) as (fd, status):
-                return self._saved(file, fd, status)
+                parts, contradiction = self._content(file, fd, status)
+                node = source.file_node(fd, file.name, status, 0)
+                steady = source.is_same(status, os.fstat(fd))
         except OSError as error:
-            return Large(file.number, file.folder, file.name, error=error)
+            self._put(Large(file.number, file.folder, file.name, error=error))
+            return
+        done = Large(file.number, file.folder, file.name, file.old, steady=steady, contradiction=contradiction)
+        _Sealing(parts, lambda content: self._put(_with(done, node, content)), self._put).begin()
 
-    def _saved(self, file: Large, fd: int, status: os.stat_result) -> Large:
-        content, contradiction = self._content(file, fd, status)
-        size = sum(length for _, length in content)
-        node = source.file_node(fd, file.name, status, size)
-        node.content = [blob for blob, _ in content]
-        steady = source.is_same(status, os.fstat(fd))
-        return Large(file.number, file.folder, file.name, file.old, nodes.encode(node), size, steady, contradiction)
-
-    def _content(self, file: Large, fd: int, status: os.stat_result) -> tuple[list[_Chunk], bool]:
+    def _content(self, file: Large, fd: int, status: os.stat_result) -> tuple[_Parts, bool]:
         old = _chunks(self._writer, file.old)
         cutting = self._cutting(file.old, old, fd, status)
         ranges = None
@@ -126,9 +127,9 @@ class LargeFiles:
             before = Before(node.size, in_blocks, rewritten)
         return chunks.policy(status.st_size, os.pread(fd, chunks.HEAD, 0), before)
 
-    def _read(self, pieces: Iterator[memoryview | Zeros | _Chunk]) -> list[_Chunk]:
-        """The chunks in order; sealed and handed to the writer on the way."""
-        found: list[_Chunk] = []
+    def _read(self, pieces: Iterator[memoryview | Zeros | _Chunk]) -> _Parts:
+        """The chunks in order; sealed and handed to the writer by others meanwhile."""
+        found = list[_Chunk]()
         underway: deque[Future[list[_Chunk]]] = deque()
         for batch in _together(pieces):
             size = sum(len(piece) for piece in batch if isinstance(piece, bytes))
@@ -136,9 +137,7 @@ class LargeFiles:
             underway.append(self._sealers.submit(self._store, batch, size))
             while underway and underway[0].done():
                 found += underway.popleft().result()
-        for done in underway:
-            found += done.result()
-        return found
+        return found, underway
 
     def _store(self, batch: list[bytes | Zeros | _Chunk], size: int) -> list[_Chunk]:
         try:
@@ -155,6 +154,39 @@ class LargeFiles:
         if size not in self._zeros:
             self._zeros[size] = self._writer.add("data", bytes(size))
         return self._zeros[size]
+
+
+class _Sealing:
+    """Tells ``put`` the chunks when the last is sealed, in the thread that did that; or ``fail`` why not."""
+
+    def __init__(self, parts: _Parts, put: Callable[[list[_Chunk]], None], fail: Callable[[BaseException], None],
+                 ) -> None:  # fmt: skip
+        self._found, self._underway = parts
+        self._put, self._fail = put, fail
+        self._missing, self._counting = len(self._underway) + 1, threading.Lock()
+
+    def begin(self) -> None:
+        """Waits for nothing; where nothing is under way any more, tells at once."""
+        for part in list(self._underway):
+            part.add_done_callback(self._one_more)
+        self._one_more(None)
+
+    def _one_more(self, _: object) -> None:
+        with self._counting:
+            self._missing -= 1
+            if self._missing:
+                return
+        try:
+            self._put(self._found + [chunk for part in self._underway for chunk in part.result()])
+        except BaseException as error:  # noqa: BLE001 - also that a part was cancelled
+            self._fail(error)
+
+
+def _with(file: Large, node: Node, content: list[_Chunk]) -> Large:
+    """The file, as it is stored."""
+    size = sum(length for _, length in content)
+    node.size, node.content = size, [blob for blob, _ in content]
+    return replace(file, node=nodes.encode(node), size=size)
 
 
 class _Budget:
