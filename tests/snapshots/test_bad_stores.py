@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -127,6 +128,39 @@ def test_a_slow_store_is_not_asked_more_often_when_there_are_more_snapshots(tmp_
 
     assert asked[-1] <= asked[1]
     checked(tmp_path / "repository")
+
+
+class Counting(FolderStore):
+    """Answers late; ``most`` is how many questions waited at one time."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._guard, self._waiting, self.most = threading.Lock(), 0, 0
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        with self._guard:
+            self._waiting += 1
+            self.most = max(self.most, self._waiting)
+        time.sleep(0.1)
+        with self._guard:
+            self._waiting -= 1
+        return super().read(key, start, end)
+
+
+@pytest.mark.parametrize(("count", "size"), [(2500, 100), (12, 3 << 20)], ids=["small", "large"])
+def test_a_restore_does_not_wait_for_one_answer_before_it_asks_again(tmp_path: Path, count: int, size: int) -> None:
+    store, source = Counting(tmp_path / "repository"), tmp_path / "source"
+    repository = Repository.create(store, PASSWORD)
+    source.mkdir()
+    for number in range(count):
+        (source / str(number)).write_bytes(random.Random(number).randbytes(size))
+    snapshot = repository.snapshot(saved(repository, source))
+    store.most = 0
+
+    assert restore(repository, snapshot, tmp_path / "target", path="data").problems == []
+
+    assert 4 <= store.most <= 16
+    assert all((tmp_path / "target" / path.name).read_bytes() == path.read_bytes() for path in source.iterdir())
 
 
 class Lagging(FolderStore):

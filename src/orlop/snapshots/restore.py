@@ -7,31 +7,23 @@ wrote the repository may be hostile: nothing is ever made outside the target, an
 import contextlib
 import errno
 import os
-import queue
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from orlop.errors import Corrupt, NotFound
 from orlop.kernel import heap
-from orlop.snapshots import metadata, nodes, placeholders, ranges, source, target
+from orlop.snapshots import metadata, nodes, placeholders, source, target
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.nodes import Node
-from orlop.snapshots.packs import Blob
 from orlop.snapshots.report import Kind, Problem, Progress
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restorelarge import LargeRestores
-from orlop.snapshots.restoreworker import Done, Item, Job, Maker, Start
+from orlop.snapshots.restoresmall import SmallRestores
+from orlop.snapshots.restoreworker import Item
 from orlop.snapshots.treereader import TreeReader
-from orlop.snapshots.workers import Workers
-
-_BATCH: Final = 256
-_BATCH_BYTES: Final = 2 << 20
-_FETCHES: Final = 4
 
 
 @dataclass(slots=True)
@@ -97,34 +89,22 @@ class _Restore:
                  lazy: placeholders.Lazy | None) -> None:  # fmt: skip
         self._repository, self._trees, self._root = repository, trees, root
         self._progress, self._delete, self._lazy = progress, delete, lazy
-        self._results: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
-        self._workers = Workers(
-            "orlop.snapshots.restoreworker", Start(repository.sealing_keys, root), root, Done, self._results.put,
-            count=count,
-        )  # fmt: skip
-        self._own = Maker(repository.seal, root)
+        self._small = SmallRestores(repository, root, self._count, count=count)
         self._large = LargeRestores(repository, root, threads=count)
-        self._fetchers = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
-        self._batch: list[tuple[bytes, bytes, Item, Blob | None]] = []
-        self._batch_bytes = 0
-        self._at_work: dict[int, list[bytes]] = {}
-        self._number = 0
         self._folders: list[_Folder] = []
         self._links: list[tuple[bytes, bytes]] = []
         self._first_links: dict[tuple[int, int], tuple[list[str] | None, bytes]] = {}
         self._done = Restored()
 
     def run(self, node: Node) -> Restored:
-        with self._workers, self._fetchers, self._large:
+        with self._small, self._large:
             if node.type == "dir":
                 self._walk(node)
             else:
                 with source.beneath(self._root, b"") as fd:
                     whole = _Folder(b"", node, is_new=False)
                     self._entry(whole, fd, node, nodes.name_of(node), self._existing(fd), [])
-            self._send(last=True)
-            while self._at_work:
-                self._take(wait=True)
+            self._small.finish()
             for path, size, problem in self._large.finish():
                 self._count(path, size, problem)
         self._link()
@@ -140,7 +120,7 @@ class _Restore:
             self._folders.append(folder)
             below = self._visit(folder)
             folders.extend(reversed(below))
-            self._take(wait=False)
+            self._small.go_on()
             if self._progress is not None:
                 self._progress(Progress(self._done.files, self._done.size, folder.path))
 
@@ -230,61 +210,9 @@ class _Restore:
         if places:
             pack, blob = places[0]
             item = Item(name, node, pack, blob.id, blob.length, blob.uncompressed)
-        self._batch.append((folder, path, item, blob))
-        self._batch_bytes += blob.length if blob is not None else 0
-        if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
-            self._send()
+        self._small.submit(folder, path, item, blob)
 
-    # -- work that is given away
-
-    def _send(self, *, last: bool = False) -> None:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        if not batch:
-            return
-        self._number += 1
-        job = Job(self._number, [], [])
-        for folder, _, item, _ in batch:
-            if not job.folders or job.folders[-1][0] != folder:
-                job.folders.append((folder, []))
-            job.folders[-1][1].append(item)
-        self._at_work[job.number] = [path for _, path, _, _ in batch]
-        self._fetch(job, [(item, blob) for _, _, item, blob in batch if blob is not None])
-        if last and not self._workers.are_started:
-            self._took(self._own.done(job))
-            return
-        while self._workers.are_full:
-            self._take(wait=True)
-        self._workers.submit(job)
-
-    def _fetch(self, job: Job, items: list[tuple[Item, Blob]]) -> None:
-        """What the items need: parts of packs as they are, for one buffer costs less than hundreds of blobs."""
-        parts = list(ranges.together((item.pack, blob) for item, blob in items))
-        where = {(p.pack, blob.offset): (number, p.start) for number, p in enumerate(parts) for blob in p.blobs}
-        for item, blob in items:
-            item.part, start = where[item.pack, blob.offset]
-            item.start = blob.offset - start
-        job.parts.extend(memoryview(part) for part in self._fetchers.map(self._read, parts))
-
-    def _read(self, part: ranges.Range) -> bytes:
-        return ranges.bytes_of(self._repository.store, part)
-
-    # -- what comes back
-
-    def _take(self, *, wait: bool) -> None:
-        while self._at_work and (wait or not self._results.empty()):
-            result = self._results.get()
-            wait = False
-            if isinstance(result, BaseException):
-                raise result
-            self._workers.received(result)
-            self._took(result)
-
-    def _took(self, done: Done) -> None:
-        for path, made in zip(self._at_work.pop(done.number), done.files, strict=True):
-            problem = None
-            if made.problem:
-                problem = Problem(path, "damaged" if made.problem == "damaged" else "unwritable", made.reason)
-            self._count(path, made.size, problem)
+    # -- what is told
 
     def _count(self, path: bytes, size: int, problem: Problem | None) -> None:
         self._done.files += 1

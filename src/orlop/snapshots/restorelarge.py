@@ -5,7 +5,7 @@ The threads work on several files at once; whoever makes the last part of one co
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
@@ -18,7 +18,11 @@ from orlop.snapshots.repository import Repository, opened
 
 _RUN: Final = 4 << 20
 """Bytes of content that one thread makes at a time, unless a single blob is longer."""
-_AHEAD: Final = 2
+_FETCHES: Final = 8
+_AHEAD: Final = 8
+"""Runs that are fetched or made: a store in another town answers after as long as several of them take to be made."""
+_Sealed = Future[dict[bytes, memoryview]]
+"""A range of a pack on its way: blobs by id."""
 Place = tuple[str, Blob]
 
 
@@ -26,10 +30,11 @@ class LargeRestores:
     """Makes large files, some at the same time; a context. What ends before they are made leaves none of them."""
 
     def __init__(self, repository: Repository, root: int, *, threads: int) -> None:
-        self._repository, self._root = repository, root
+        self._store, self._seal, self._root = repository.store, repository.seal, root
         # One more than there are processors: of those that write to the same file all but one wait.
         self._threads = ThreadPoolExecutor(threads + 1, thread_name_prefix="restore")
-        self._room = threading.BoundedSemaphore(_AHEAD * threads)
+        self._fetchers = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+        self._room = threading.BoundedSemaphore(_AHEAD)
         self._underway: set[_File] = set()
         self._done: list[tuple[bytes, int, Problem | None]] = []
         self._failure: BaseException | None = None
@@ -38,6 +43,8 @@ class LargeRestores:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # First those for whom others wait.
+        self._fetchers.shutdown(cancel_futures=True)
         self._threads.shutdown(cancel_futures=True)
         for file in self._underway:
             file.give_up()
@@ -57,7 +64,8 @@ class LargeRestores:
         self._underway.add(file)
         for start, run in parts:
             self._room.acquire()
-            self._threads.submit(self._part, file, start, run)
+            fetched = [self._fetchers.submit(ranges.read, self._store, part) for part in ranges.together(run)]
+            self._threads.submit(self._part, file, start, run, fetched)
 
     def finish(self) -> Iterator[tuple[bytes, int, Problem | None]]:
         """Every file, its size, and what was wrong with it."""
@@ -69,10 +77,10 @@ class LargeRestores:
         if self._failure is not None:
             raise self._failure
 
-    def _part(self, file: "_File", start: int, run: list[Place]) -> None:
+    def _part(self, file: "_File", start: int, run: list[Place], fetched: list[_Sealed]) -> None:
         try:
             with file.reporting():
-                for content in () if file.is_lost else self._contents(run):
+                for content in () if file.is_lost else self._contents(run, fetched):
                     file.write(content, start)
                     start += len(content)
             if file.has_all_parts():
@@ -83,12 +91,10 @@ class LargeRestores:
         finally:
             self._room.release()
 
-    def _contents(self, run: list[Place]) -> Iterator[bytes]:
-        sealed: dict[bytes, memoryview] = {}
-        for part in ranges.together(run):
-            sealed.update(ranges.read(self._repository.store, part))
+    def _contents(self, run: list[Place], fetched: list[_Sealed]) -> Iterator[bytes]:
+        sealed = {blob: content for part in fetched for blob, content in part.result().items()}
         for pack, blob in run:
-            yield opened(self._repository.seal, sealed[blob.id], blob, pack)
+            yield opened(self._seal, sealed[blob.id], blob, pack)
 
 
 class _File:
