@@ -131,14 +131,15 @@ def test_a_slow_store_is_not_asked_more_often_when_there_are_more_snapshots(tmp_
 
 
 class Counting(FolderStore):
-    """Answers late; ``most`` is how many questions waited at one time."""
+    """Answers late; ``most`` is how many questions waited at one time, ``asked`` how many there were."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self._guard, self._waiting, self.most = threading.Lock(), 0, 0
+        self._guard, self._waiting, self.most, self.asked = threading.Lock(), 0, 0, 0
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         with self._guard:
+            self.asked += 1
             self._waiting += 1
             self.most = max(self.most, self._waiting)
         time.sleep(0.1)
@@ -161,6 +162,23 @@ def test_a_restore_does_not_wait_for_one_answer_before_it_asks_again(tmp_path: P
 
     assert 4 <= store.most <= 16
     assert all((tmp_path / "target" / path.name).read_bytes() == path.read_bytes() for path in source.iterdir())
+
+
+def test_snapshots_are_read_several_at_a_time_and_once(tmp_path: Path) -> None:
+    store = Counting(tmp_path / "repository")
+    names = [saved(Repository.create(store, PASSWORD), filled(tmp_path / "source", 0))]
+    repository = Repository.open(store, PASSWORD)
+    names += [saved(repository, filled(tmp_path / "source", seed, 1000)) for seed in range(1, 12)]
+    again = Repository.open(store, PASSWORD)
+    store.most = store.asked = 0
+
+    assert list(again.snapshots()) == names
+    assert 4 <= store.most <= 8
+    assert store.asked == 12
+    assert list(again.snapshots()) == names
+    again.forget(names[3])
+    assert list(again.snapshots()) == [*names[:3], *names[4:]]
+    assert store.asked == 12
 
 
 class Lagging(FolderStore):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orlop.errors import Corrupt, NotFound
 from orlop.objects.store import ObjectInfo, ObjectStore
-from orlop.snapshots import documents, index, names, nodes
+from orlop.snapshots import ahead, documents, index, names, nodes, packs
 from orlop.snapshots.documents import IndexFile, KeyFile, SnapshotFile
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import Blob
@@ -61,17 +61,17 @@ class _Check:
     # -- documents
 
     def _documents(self, folder: str, look: Callable[[str], None]) -> Iterator[Fault]:
-        for info in self._repository.listed(folder):
-            name = info.key.rpartition("/")[2]
+        keys = [info.key for info in self._repository.listed(folder)]
+        for key, looked in ahead.asked(lambda key: look(key.rpartition("/")[2]), keys):
             try:
-                look(name)
+                looked.result()
             except NotFound:
                 continue  # taken away since it was listed
             except Corrupt as error:
-                repaired = self._repair(info.key)
-                yield Fault(info.key, str(error), repaired)
+                repaired = self._repair(key)
+                yield Fault(key, str(error), repaired)
                 if repaired:
-                    look(name)
+                    look(key.rpartition("/")[2])
 
     def _look_at_key(self, name: str) -> None:
         content = b"".join(self._repository.store.read(f"keys/{name}"))
@@ -110,17 +110,21 @@ class _Check:
     def _content(self, info: ObjectInfo) -> tuple[ObjectInfo, str | None]:
         name = info.key.rpartition("/")[2]
         try:
-            content = b"".join(self._repository.store.read(info.key))
+            content = memoryview(b"".join(self._repository.store.read(info.key)))
             if hashlib.sha256(content).hexdigest() != name:
                 raise Corrupt("its content has another name")
-            for blob in self._repository.listing(info):
+            blobs = self._listing(content, name)
+            for blob in blobs:
                 opened(self._repository.seal, content[blob.offset : blob.offset + blob.length], blob, name)
-            wrong = set(self._expected.get(name, ())).difference(self._repository.listing(info))
+            wrong = set(self._expected.get(name, ())).difference(blobs)
             return info, f"the index lists {len(wrong)} blobs in it that it does not have" if wrong else None
         except NotFound:
             return info, None  # pruned since it was listed
         except Corrupt as error:
             return info, str(error)
+
+    def _listing(self, pack: memoryview, name: str) -> list[Blob]:
+        return packs.listing(len(pack), lambda start, end: bytes(pack[start:end]), self._repository.seal, name)
 
     # -- trees
 

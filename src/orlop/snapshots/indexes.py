@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from orlop.errors import NotFound, Unavailable
+from orlop.snapshots import ahead
 from orlop.snapshots.documents import IndexFile
 from orlop.snapshots.index import Index
 
@@ -19,11 +20,12 @@ _PAUSES: Final = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
 class Indexes:
-    """The index files that ``listing`` names and ``load`` reads. Threads may share it."""
+    """The index files that ``listing`` names, ``fetch`` reads and ``unseal`` makes sense of. Threads may share it."""
 
-    def __init__(self, listing: Callable[[], set[str]], load: Callable[[str], IndexFile]) -> None:
-        """Nothing is read yet. ``load`` raises `NotFound` for one that has gone."""
-        self._listing, self._load = listing, load
+    def __init__(self, listing: Callable[[], set[str]], fetch: Callable[[str], bytes],
+                 unseal: Callable[[str, bytes], IndexFile]) -> None:  # fmt: skip
+        """Nothing is read yet. ``fetch`` raises `NotFound` for one that has gone."""
+        self._listing, self._fetch, self._unseal = listing, fetch, unseal
         self._now: _Read | None = None
         self._reading = threading.RLock()
 
@@ -54,9 +56,8 @@ class Indexes:
                     return self._take(read)
                 if read.names - names:
                     read = _Read()
-                for name in sorted(names - read.names):
-                    with contextlib.suppress(NotFound):
-                        read.add(name, self._load(name))
+                for name, file in self._loaded(names - read.names):
+                    read.add(name, file)
         raise _never_still()
 
     def wrote(self, name: str, file: IndexFile) -> None:
@@ -81,10 +82,14 @@ class Indexes:
             # A prune that replaces one during a listing may hide it under both its names: the next listing has it.
             if attempt and names <= found.keys():
                 return {name: found[name] for name in names}
-            for name in sorted(names - found.keys()):
-                with contextlib.suppress(NotFound):
-                    found[name] = self._load(name)
+            found.update(self._loaded(names - found.keys()))
         raise _never_still()
+
+    def _loaded(self, names: set[str]) -> Iterator[tuple[str, IndexFile]]:
+        """Those that are still there; several are fetched at once, one is a document."""
+        for name, sealed in ahead.asked(self._fetch, sorted(names)):
+            with contextlib.suppress(NotFound):
+                yield name, self._unseal(name, sealed.result())
 
     def _listings(self) -> Iterator[set[str]]:
         for pause in _PAUSES:

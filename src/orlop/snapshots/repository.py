@@ -4,6 +4,7 @@ Written are packs, then indexes, then the snapshot, which is the commit (`orlop.
 way round. So a crash at any moment leaves objects that nothing refers to, and nothing else.
 """
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -16,7 +17,7 @@ import msgspec
 
 from orlop.errors import Conflict, Corrupt, Invalid, NotFound
 from orlop.objects.store import ABSENT, ObjectInfo, ObjectStore
-from orlop.snapshots import documents, keyfiles, packs
+from orlop.snapshots import ahead, documents, keyfiles
 from orlop.snapshots.documents import Config, IndexFile, KeyFile, SnapshotFile
 from orlop.snapshots.index import Index
 from orlop.snapshots.indexes import Indexes
@@ -48,7 +49,8 @@ class Repository:
         self.store, self.config = store, config
         self.seal = Seal(keys)
         self.sealing_keys, self._key = keys, key
-        self.indexes = Indexes(self._index_names, self._index_file)
+        self.indexes = Indexes(self._index_names, self._sealed_index, self._index_file)
+        self._snapshots: dict[str, SnapshotFile] = {}
 
     @classmethod
     def create(cls, store: ObjectStore, password: bytes, *, is_random: bool = False) -> Self:
@@ -107,8 +109,13 @@ class Repository:
 
     def load(self, folder: str, name: str) -> bytes:
         """The content of a sealed document; raises `NotFound`, or `Corrupt` naming it."""
+        return self._unsealed(folder, name, self._sealed(folder, name))
+
+    def _sealed(self, folder: str, name: str) -> bytes:
+        return b"".join(self.store.read(f"{folder}/{name}"))
+
+    def _unsealed(self, folder: str, name: str, sealed: bytes) -> bytes:
         key = f"{folder}/{name}"
-        sealed = b"".join(self.store.read(key))
         if hashlib.sha256(sealed).hexdigest() != name:
             raise Corrupt(f"object {key!r} is damaged: its content has another name")
         try:
@@ -132,14 +139,14 @@ class Repository:
     # -- snapshots
 
     def snapshots(self) -> dict[str, SnapshotFile]:
-        """All snapshots by id, the oldest first."""
-        found = {}
-        for info in self.listed("snapshots"):
-            name = info.key.removeprefix("snapshots/")
-            try:
-                found[name] = self.snapshot(name)
-            except NotFound:
-                continue  # forgotten since it was listed
+        """All snapshots by id, the oldest first. Each is read once: its name says what is in it."""
+        names = [info.key.removeprefix("snapshots/") for info in self.listed("snapshots")]
+        known = self._snapshots
+        found = {name: known[name] for name in names if name in known}
+        for name, file in ahead.asked(self.snapshot, [name for name in names if name not in known]):
+            with contextlib.suppress(NotFound):  # forgotten since it was listed
+                found[name] = file.result()
+        self._snapshots = dict(found)
         return dict(sorted(found.items(), key=lambda item: item[1].time))
 
     def snapshot(self, name: str) -> SnapshotFile:
@@ -160,8 +167,11 @@ class Repository:
     def _index_names(self) -> set[str]:
         return {info.key.removeprefix("index/") for info in self.listed("index")}
 
-    def _index_file(self, name: str) -> IndexFile:
-        return documents.decode(self.load("index", name), IndexFile, f"index/{name}")
+    def _sealed_index(self, name: str) -> bytes:
+        return self._sealed("index", name)
+
+    def _index_file(self, name: str, sealed: bytes) -> IndexFile:
+        return documents.decode(self._unsealed("index", name, sealed), IndexFile, f"index/{name}")
 
     def has(self, kind: Kind, blob: bytes) -> bool:
         """Whether a blob is there."""
@@ -190,14 +200,6 @@ class Repository:
         except NotFound:
             raise Corrupt(f"pack {pack!r} is missing; it has {kind} blob {blob.hex()}") from None
         return opened(self.seal, sealed, where, pack)
-
-    def listing(self, pack: ObjectInfo) -> list[Blob]:
-        """The blobs of a pack by its own list; raises `Corrupt` naming the pack."""
-
-        def part(start: int, end: int) -> bytes:
-            return b"".join(self.store.read(pack.key, start, end))
-
-        return packs.listing(pack.size, part, self.seal, pack.key.rpartition("/")[2])
 
 
 def opened(seal: Seal, sealed: bytes | memoryview, blob: Blob, pack: str) -> bytes:
