@@ -32,14 +32,17 @@ def measure() -> list[Figure]:
         store.start()
         store.make("bench")
         found = [
-            *_compared(machine, store, f"{FILES:,} small files", engines._small(root / "small"), _STEPS["small files"]),
-            *_compared(machine, store, f"{MIB} MiB mixed", engines._mixed(root / "mixed"), _STEPS["mixed"]),
+            *compared(
+                machine, store, f"{FILES:,} small files over S3", engines._small(root / "small"), _STEPS["small files"]
+            ),
+            *compared(machine, store, f"{MIB} MiB mixed over S3", engines._mixed(root / "mixed"), _STEPS["mixed"]),
         ]
         store.stop()
     return found
 
 
-def _compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: dict[str, str]) -> Iterator[Figure]:
+def compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: dict[str, str]) -> Iterator[Figure]:
+    """Seconds that orlop and restic need for each step, in turns."""
     took: dict[str, dict[str, list[float]]] = {name: {step: [] for step in goals} for name in ("orlop", "restic")}
     for number in range(ROUNDS):
         for name, command in _ENGINES if number % 2 else _ENGINES[::-1]:
@@ -51,7 +54,7 @@ def _compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: 
                 took[name][step].append(_run(machine, store, command(verb, store, repository, folder)))
             machine.run(["rm", "-rf", str(target), str(source.parent / "cache")])
     for step, goal in goals.items():
-        yield compare(f"{what} over S3: {step}", "s", took["orlop"][step], took["restic"][step], "restic", goal)
+        yield compare(f"{what}: {step}", "s", took["orlop"][step], took["restic"][step], "restic", goal)
 
 
 def _orlop(verb: str, store: Seaweed, repository: str, folder: Path) -> list[str]:

@@ -1,0 +1,63 @@
+"""Snapshots beside restic as in `snapshot_s3`, with a store that answers 50 ms late, as one in another town does.
+
+A relay between the two holds back whatever goes either way for 25 ms, however much that is. Connecting costs nothing:
+that favours whoever connects often.
+"""
+
+import sys
+
+from tests.journeys.seaweed import Seaweed
+
+import snapshot_engines as engines
+import snapshot_s3
+from figures import Figure
+from plugin_verbs import memory_disk
+
+FILES, MIB, PORT = 10_000, 512, 9977
+_STEPS = {"first": "<= 1", "unchanged": "<= 1", "restore": "<= 1"}
+_RELAY = """
+import asyncio, sys
+here, there = int(sys.argv[1]), int(sys.argv[2])
+
+async def pump(reader, writer):
+    loop, held = asyncio.get_running_loop(), asyncio.Queue()
+    async def deliver():
+        while (item := await held.get()) is not None:
+            await asyncio.sleep(max(0, item[0] - loop.time()))
+            writer.write(item[1])
+            await writer.drain()
+        writer.close()
+    delivering = asyncio.create_task(deliver())
+    while data := await reader.read(1 << 18):
+        held.put_nowait((loop.time() + 0.025, data))
+    held.put_nowait(None)
+    await delivering
+
+async def welcome(reader, writer):
+    other = await asyncio.open_connection("127.0.0.1", there)
+    await asyncio.gather(pump(reader, other[1]), pump(other[0], writer), return_exceptions=True)
+
+async def main():
+    server = await asyncio.start_server(welcome, "127.0.0.1", here)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+def measure() -> list[Figure]:
+    engines.FILES, engines.MIB = FILES, MIB
+    with engines._memory() as root, memory_disk("8G", "xfs") as (machine, _):
+        store = Seaweed(machine, volumes=300)
+        store.start()
+        store.make("bench")
+        near = store.endpoint.rpartition(":")[2]
+        machine.spawn([sys.executable, "-c", _RELAY, str(PORT), near], log=machine.folder / "relay.log")
+        store.endpoint = f"http://127.0.0.1:{PORT}"
+        small, mixed = engines._small(root / "small"), engines._mixed(root / "mixed")
+        found = [
+            *snapshot_s3.compared(machine, store, f"{FILES:,} small files, 50 ms away", small, _STEPS),
+            *snapshot_s3.compared(machine, store, f"{MIB} MiB mixed, 50 ms away", mixed, _STEPS),
+        ]
+        store.stop()
+    return found
