@@ -113,9 +113,9 @@ class Lock:
 
     def others(self) -> list[Held]:
         """The other locks that count; the abandoned ones are taken away."""
-        found = {}
+        found, known = {}, {self._name}
         # Twice, because a lock that is refreshed during a listing may be missing from it under both its names.
-        for held in [*_all(self._objects), *_all(self._objects)]:
+        for held in [*_new(self._objects, known), *_new(self._objects, known)]:
             if _is_stale(held, self.now()):
                 self._objects.remove("locks", held.name)
             elif held.session != self.session:
@@ -165,12 +165,16 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def _all(objects: Objects) -> Iterator[Held]:
+def _new(objects: Objects, known: set[str]) -> Iterator[Held]:
+    """The locks whose names are not ``known`` yet; what a name stands for never changes."""
     for info in objects.listed("locks"):
+        name = _name(info)
         # One that has gone was released, or refreshed under another name.
         with contextlib.suppress(NotFound):
-            content = objects.load("locks", _name(info))
-            yield Held(_name(info), info.modified, documents.decode(content, LockFile, info.key))
+            if name not in known:
+                content = objects.load("locks", name)
+                known.add(name)
+                yield Held(name, info.modified, documents.decode(content, LockFile, info.key))
 
 
 def _name(info: ObjectInfo) -> str:

@@ -70,9 +70,10 @@ class Repository:
     @classmethod
     def open(cls, store: ObjectStore, password: bytes) -> Self:
         """An existing repository; raises `NotFound` if there is none, `Invalid` for a wrong password."""
-        if not _is_there(store, "config"):
-            raise NotFound("there is no repository in this place; create one first")
-        sealed = b"".join(store.read("config"))
+        try:
+            sealed = b"".join(store.read("config"))
+        except NotFound:
+            raise NotFound("there is no repository in this place; create one first") from None
         name, keys, plain = _opened_key(store, keyfiles.check_password(password), sealed)
         config = documents.decode(plain, Config, "config")
         if config.version not in (1, VERSION):
