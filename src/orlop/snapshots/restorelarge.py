@@ -64,7 +64,9 @@ class LargeRestores:
         self._underway.add(file)
         for start, run in parts:
             self._room.acquire()
-            fetched = [self._fetchers.submit(ranges.read, self._store, part) for part in ranges.together(run)]
+            self._raise_failure()
+            wanted = [] if file.is_lost else ranges.together(run)
+            fetched = [self._fetchers.submit(ranges.read, self._store, part) for part in wanted]
             self._threads.submit(self._part, file, start, run, fetched)
 
     def finish(self) -> Iterator[tuple[bytes, int, Problem | None]]:
