@@ -33,7 +33,7 @@ MIB, ROUNDS = int(os.environ.get("ORLOP_BENCH_MIB", "4096")), int(os.environ.get
 FILES = int(os.environ.get("ORLOP_BENCH_FILES", "50000"))
 DATABASE_MIB, PAGE = int(os.environ.get("ORLOP_BENCH_DATABASE_MIB", "1024")), 8192
 PASSWORD = secrets.token_hex(32)
-_ORLOP = """
+ORLOP = """
 import json, os, resource, sys, time
 from pathlib import Path
 from orlop.objects.places import locate
@@ -88,9 +88,9 @@ class Took:
 
 
 def measure() -> list[Figure]:
-    with _memory() as root:
-        small = _rounds(root, _small(root / "small"), ("first", "unchanged", "restore"))
-        mixed = _rounds(root, _mixed(root / "mixed"), ("first", "unchanged", "restore"))
+    with in_memory() as root:
+        small = _rounds(root, small_files(root / "small"), ("first", "unchanged", "restore"))
+        mixed = _rounds(root, mixed_files(root / "mixed"), ("first", "unchanged", "restore"))
         with _volume(root / "volume", root / "database") as folder:
             database = _rounds(root, _database(folder), ("first", "changed"))
     return [
@@ -164,7 +164,7 @@ def _environment() -> dict[str, str]:
 
 
 def _orlop(verb: str, repository: Path, folder: Path) -> list[str]:
-    program = _ORLOP.format(password=PASSWORD)
+    program = ORLOP.format(password=PASSWORD)
     volume = folder.parent.parent / "volume"
     return [sys.executable, "-c", program, verb, str(repository), str(folder), str(volume) if volume.exists() else ""]
 
@@ -191,7 +191,8 @@ ENGINES = (Engine("orlop", _orlop), Engine("restic", _restic), Engine("borg", _b
 
 
 @contextmanager
-def _memory() -> Iterator[Path]:
+def in_memory() -> Iterator[Path]:
+    """A folder in memory."""
     root = Path(tempfile.mkdtemp(prefix="orlop-bench-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90%", "tmpfs", root], check=True)
     try:
@@ -215,7 +216,8 @@ def _volume(file: Path, folder: Path) -> Iterator[Path]:
         file.unlink()
 
 
-def _small(folder: Path) -> Path:
+def small_files(folder: Path) -> Path:
+    """`FILES` of up to some kilobytes: words, and a little that no program makes smaller."""
     chance = random.Random(1)
     words = [bytes(chance.choices(b"abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 9))) for _ in range(5000)]
     for number in range(FILES):
@@ -226,7 +228,7 @@ def _small(folder: Path) -> Path:
     return folder
 
 
-def _mixed(folder: Path) -> Path:
+def mixed_files(folder: Path) -> Path:
     """A quarter each: a program as often as it fits, with a line changed; text; random; files of 64 KiB of both."""
     folder.mkdir()
     chance, part = random.Random(2), MIB // 4

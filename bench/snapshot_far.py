@@ -6,14 +6,10 @@ that favours whoever connects often.
 
 import sys
 
-from tests.journeys.seaweed import Seaweed
-
-import snapshot_engines as engines
-import snapshot_s3
 from figures import Figure
-from plugin_verbs import memory_disk
+from snapshot_s3 import FILES, MIB, compared, stage
 
-FILES, MIB, PORT = 10_000, 512, 9977
+_PORT = 9977
 _STEPS = {"first": "<= 1", "unchanged": "<= 1", "restore": "<= 1"}
 _RELAY = """
 import asyncio, sys
@@ -46,18 +42,11 @@ asyncio.run(main())
 
 
 def measure() -> list[Figure]:
-    engines.FILES, engines.MIB = FILES, MIB
-    with engines._memory() as root, memory_disk("8G", "xfs") as (machine, _):
-        store = Seaweed(machine, volumes=300)
-        store.start()
-        store.make("bench")
+    with stage() as (machine, store, small, mixed):
         near = store.endpoint.rpartition(":")[2]
-        machine.spawn([sys.executable, "-c", _RELAY, str(PORT), near], log=machine.folder / "relay.log")
-        store.endpoint = f"http://127.0.0.1:{PORT}"
-        small, mixed = engines._small(root / "small"), engines._mixed(root / "mixed")
-        found = [
-            *snapshot_s3.compared(machine, store, f"{FILES:,} small files, 50 ms away", small, _STEPS),
-            *snapshot_s3.compared(machine, store, f"{MIB} MiB mixed, 50 ms away", mixed, _STEPS),
+        machine.spawn([sys.executable, "-c", _RELAY, str(_PORT), near], log=machine.folder / "relay.log")
+        store.endpoint = f"http://127.0.0.1:{_PORT}"
+        return [
+            *compared(machine, store, f"{FILES:,} small files, 50 ms away", small, _STEPS),
+            *compared(machine, store, f"{MIB} MiB mixed, 50 ms away", mixed, _STEPS),
         ]
-        store.stop()
-    return found

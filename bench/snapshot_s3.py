@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
@@ -25,20 +26,24 @@ _STEPS = {
 
 
 def measure() -> list[Figure]:
+    with stage() as (machine, store, small, mixed):
+        return [
+            *compared(machine, store, f"{FILES:,} small files over S3", small, _STEPS["small files"]),
+            *compared(machine, store, f"{MIB} MiB mixed over S3", mixed, _STEPS["mixed"]),
+        ]
+
+
+@contextmanager
+def stage() -> Iterator[tuple[Machine, Seaweed, Path, Path]]:
+    """A machine, a store on it with the bucket ``bench``, small files and mixed data, all in memory."""
     engines.FILES, engines.MIB = FILES, MIB
-    with engines._memory() as root, memory_disk("8G", "xfs") as (machine, _):
+    with engines.in_memory() as root, memory_disk("8G", "xfs") as (machine, _):
         # Room for what all rounds leave.
         store = Seaweed(machine, volumes=300)
         store.start()
         store.make("bench")
-        found = [
-            *compared(
-                machine, store, f"{FILES:,} small files over S3", engines._small(root / "small"), _STEPS["small files"]
-            ),
-            *compared(machine, store, f"{MIB} MiB mixed over S3", engines._mixed(root / "mixed"), _STEPS["mixed"]),
-        ]
+        yield machine, store, engines.small_files(root / "small"), engines.mixed_files(root / "mixed")
         store.stop()
-    return found
 
 
 def compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: dict[str, str]) -> Iterator[Figure]:
@@ -59,7 +64,7 @@ def compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: d
 
 def _orlop(verb: str, store: Seaweed, repository: str, folder: Path) -> list[str]:
     del store
-    program = engines._ORLOP.format(password=engines.PASSWORD)
+    program = engines.ORLOP.format(password=engines.PASSWORD)
     return [sys.executable, "-c", program, verb, f"s3://bench/{repository}", str(folder), ""]
 
 

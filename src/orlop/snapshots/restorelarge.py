@@ -4,13 +4,13 @@ The threads work on several files at once; whoever makes the last part of one co
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Final, Self
 
 from orlop.errors import Corrupt
-from orlop.snapshots import metadata, ranges, source, target
+from orlop.snapshots import ahead, metadata, ranges, source, target
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.packs import Blob
 from orlop.snapshots.report import Problem
@@ -18,7 +18,6 @@ from orlop.snapshots.repository import Repository, opened
 
 _RUN: Final = 4 << 20
 """Bytes of content that one thread makes at a time, unless a single blob is longer."""
-_FETCHES: Final = 8
 _AHEAD: Final = 8
 """Runs that are fetched or made: a store in another town answers after as long as several of them take to be made."""
 _Sealed = Future[dict[bytes, memoryview]]
@@ -33,7 +32,7 @@ class LargeRestores:
         self._store, self._seal, self._root = repository.store, repository.seal, root
         # One more than there are processors: of those that write to the same file all but one wait.
         self._threads = ThreadPoolExecutor(threads + 1, thread_name_prefix="restore")
-        self._fetchers = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+        self._fetchers = ThreadPoolExecutor(ahead.MOST, thread_name_prefix="fetch")
         self._room = threading.BoundedSemaphore(_AHEAD)
         self._underway: set[_File] = set()
         self._done: list[tuple[bytes, int, Problem | None]] = []
@@ -81,11 +80,8 @@ class LargeRestores:
 
     def _part(self, file: "_File", start: int, run: list[Place], fetched: list[_Sealed]) -> None:
         try:
-            with file.reporting():
-                for content in () if file.is_lost else self._contents(run, fetched):
-                    file.write(content, start)
-                    start += len(content)
-            if file.has_all_parts():
+            file.write(self._contents(run, fetched), start)
+            if file.part_ended():
                 self._done.append((file.path, file.size, file.ended()))
                 self._underway.discard(file)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever gives or waits for work
@@ -119,19 +115,17 @@ class _File:
         """Whether a part could not be made, so that no other is needed."""
         return self._error is not None
 
-    @contextmanager
-    def reporting(self) -> Iterator[None]:
-        """What goes wrong inside is what is wrong with the file."""
+    def write(self, contents: Iterable[bytes], place: int) -> None:
+        """Put the contents there, one after another; what goes wrong with them is what is wrong with the file."""
         try:
-            yield
+            for content in () if self.is_lost else contents:
+                with self._writing:
+                    target.fill(self._fd, content, place)
+                place += len(content)
         except (Corrupt, OSError) as error:
             self._error = error
 
-    def write(self, content: bytes, place: int) -> None:
-        with self._writing:
-            target.fill(self._fd, content, place)
-
-    def has_all_parts(self) -> bool:
+    def part_ended(self) -> bool:
         """One part less is missing; whether it was the last."""
         with self._counting:
             self._missing -= 1

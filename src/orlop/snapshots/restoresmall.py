@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from orlop.snapshots import ranges
+from orlop.snapshots import ahead, ranges
 from orlop.snapshots.packs import Blob
 from orlop.snapshots.report import Problem
 from orlop.snapshots.repository import Repository
@@ -19,7 +19,6 @@ from orlop.snapshots.workers import Workers
 
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 2 << 20
-_FETCHES: Final = 8
 _AHEAD: Final = 8
 """Batches that are fetched or wait for a process."""
 
@@ -46,10 +45,8 @@ class SmallRestores:
         self._repository, self._root, self._told = repository, root, told
         self._results: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
         start = Start(repository.sealing_keys, root)
-        self._workers = Workers(
-            "orlop.snapshots.restoreworker", start, root, Done, self._results.put, count=count
-        )  # fmt: skip
-        self._fetchers = ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch")
+        self._workers = Workers("orlop.snapshots.restoreworker", start, root, Done, self._results.put, count=count)
+        self._fetchers = ThreadPoolExecutor(ahead.MOST, thread_name_prefix="fetch")
         self._batch = _Batch()
         self._fetching: deque[tuple[Job, list[Future[bytes]]]] = deque()
         self._at_work: dict[int, list[bytes]] = {}
@@ -87,7 +84,7 @@ class SmallRestores:
         if len(self._fetching) == 1 and not self._workers.are_started:
             # For a few files this is quicker than to start a process.
             done = Maker(self._repository.seal, self._root).done(self._fetched())
-            self._tell(self._at_work.pop(done.number, []), done.files)
+            self._tell(self._at_work.pop(done.number), done.files)
             return
         while self._fetching:
             self._give()
