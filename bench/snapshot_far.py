@@ -46,6 +46,8 @@ def measure() -> list[Figure]:
         near = store.endpoint.rpartition(":")[2]
         machine.spawn([sys.executable, "-c", _RELAY, str(_PORT), near], log=machine.folder / "relay.log")
         store.endpoint = f"http://127.0.0.1:{_PORT}"
+        listens = f"until curl -s -o /dev/null {store.endpoint}; do sleep 0.1; done"
+        machine.run(["timeout", "60", "bash", "-c", listens])
         return [
             *compared(machine, store, f"{FILES:,} small files, 50 ms away", small, _STEPS),
             *compared(machine, store, f"{MIB} MiB mixed, 50 ms away", mixed, _STEPS),
