@@ -6,8 +6,9 @@ crash and another process find where they find the file.
 """
 
 import errno
+import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol
@@ -15,10 +16,10 @@ from typing import Final, Protocol
 import msgspec
 
 from orlop.errors import Corrupt
-from orlop.snapshots import metadata, names, nodes, ranges, target
+from orlop.snapshots import holes, metadata, names, nodes, ranges, target
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.repository import Repository, opened
-from orlop.snapshots.restorelarge import Place, runs
+from orlop.snapshots.restorelarge import Place
 from orlop.snapshots.treereader import TreeReader
 
 ATTRIBUTE: Final = names.OWN_ATTRIBUTES + "lazy"
@@ -50,24 +51,32 @@ class Placeholder(msgspec.Struct, array_like=True, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes of a file from ``start`` to ``end``, and the blobs they are."""
+    """The bytes of a file from ``start`` to ``end``, and the blobs they are: none of a hole, which is there already."""
 
     start: int
     end: int
     places: tuple[Place, ...]
 
+    @property
+    def is_hole(self) -> bool:
+        """Whether there is nothing to be fetched."""
+        return not self.places
+
 
 class Lazy(Protocol):
     """Who wants placeholders."""
 
-    def room(self, file: int, size: int) -> None:
-        """Give the open, empty, large file its size, and room for its content; raises `OSError` (ENOSPC)."""
+    def room(self, file: int, size: int, data: Sequence[tuple[int, int]]) -> None:
+        """Give the open, empty, large file its size, and room for its content; raises `OSError` (ENOSPC).
+
+        What is not in the ranges ``data`` (start, end) is a hole, and stays one.
+        """
 
     def made(self, file: int, told: Placeholder) -> None:
         """The open file is as it is to be, and nobody else can see it yet."""
 
 
-def make(folder: int, name: bytes, node: Node, tree: str, lazy: Lazy) -> list[str]:
+def make(repository: Repository, folder: int, name: bytes, node: Node, tree: str, lazy: Lazy) -> list[str]:
     """Make the file for ``lazy``.
 
     Returns what was refused. Raises `OSError` (ENOSPC) if there is no room, and leaves nothing then.
@@ -76,7 +85,7 @@ def make(folder: int, name: bytes, node: Node, tree: str, lazy: Lazy) -> list[st
     with target.NewFile(folder, name, 0) as fd:
         told = Placeholder(bytes.fromhex(tree), node.name, node.size, os.fstat(fd).st_ino, capability or b"")
         if told.is_large:
-            lazy.room(fd, node.size)
+            lazy.room(fd, node.size, _data(repository, node))
         else:
             os.posix_fallocate(fd, 0, node.size)
         os.setxattr(fd, ATTRIBUTE, msgspec.msgpack.encode(told))
@@ -112,11 +121,7 @@ class Contents:
 
     def parts(self, placeholder: Placeholder) -> list[Part]:
         """The parts in which it is fetched, in order: the same ones whenever one asks."""
-        places = [self._repository.place("data", bytes.fromhex(blob)) for blob in self._node(placeholder).content or ()]
-        if sum(blob.size for _, blob in places) != placeholder.size:
-            raise Corrupt(f"the content of {placeholder.name!r} is not as long as its tree says")
-        groups = runs(places) if placeholder.is_large else [(0, places)]
-        return [Part(start, start + sum(blob.size for _, blob in run), tuple(run)) for start, run in groups]
+        return _parts(self._repository, self._node(placeholder), in_parts=placeholder.is_large)
 
     def fetch(self, parts: list[Part]) -> dict[bytes, memoryview]:
         """The sealed blobs of all ``parts``, by few requests."""
@@ -142,6 +147,30 @@ class Contents:
     def _read_folder(self, tree: str) -> dict[str, Node]:
         blob = self._repository.read("tree", bytes.fromhex(tree))
         return {node.name: node for node in nodes.parsed(blob, tree)}
+
+
+def _parts(repository: Repository, node: Node, *, in_parts: bool) -> list[Part]:
+    content = node.content or []
+    places = [repository.place("data", bytes.fromhex(blob)) for blob in content]
+    if sum(blob.size for _, blob in places) != node.size:
+        raise Corrupt(f"the content of {node.name!r} is not as long as its tree says")
+    split = holes.split(content, places) if in_parts else [(0, places, False)]
+    return [
+        Part(start, start + sum(blob.size for _, blob in run), () if is_hole else tuple(run))
+        for start, run, is_hole in split
+    ]
+
+
+def _data(repository: Repository, node: Node) -> list[tuple[int, int]]:
+    """The ranges of a large file that are no holes; all of it if its content is damaged, which its reader is told."""
+    if not holes.may_have(node.content or ()):
+        return [(0, node.size)]
+    try:
+        parts = _parts(repository, node, in_parts=True)
+    except Corrupt:
+        return [(0, node.size)]
+    groups = [(hole, list(some)) for hole, some in itertools.groupby(parts, lambda part: part.is_hole)]
+    return [(some[0].start, some[-1].end) for hole, some in groups if not hole]
 
 
 def is_larger(trees: TreeReader, top: Node, limit: int) -> bool:

@@ -180,7 +180,7 @@ class _Restore:
         if not node.size or not folder.node.subtree or self._lazy is None:
             return False
         try:
-            refused = placeholders.make(fd, name, node, folder.node.subtree, self._lazy)
+            refused = placeholders.make(self._repository, fd, name, node, folder.node.subtree, self._lazy)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -250,6 +250,39 @@ def test_tools_that_leave_out_holes_copy_what_the_files_have(lab, tool, name):
     assert copy.read_bytes() == {"small": SMALL, "large": LARGE}[name]
 
 
+SPARSE = 40 << 30
+PLACES = {100 << 20: LARGE, 20 << 30: SMALL, SPARSE - len(SMALL): SMALL}
+
+
+def sparse(folder: Path) -> None:
+    """Far larger than the volume, if its holes were filled."""
+    with (folder / "sparse").open("wb") as file:
+        for place, content in PLACES.items():
+            file.seek(place)
+            file.write(content)
+    (folder / "nothing").touch()
+    os.truncate(folder / "nothing", SPARSE)
+
+
+def test_holes_of_large_files_are_holes_on_the_next_host(lab):
+    lab.made(sparse)
+    folder, copy = lab.attach(), lab.folder / "copy"
+
+    assert is_missing(folder / "sparse")
+    run("cp", folder / "sparse", copy)
+    run("dd", f"of={folder / 'sparse'}", "if=/dev/zero", "bs=1M", "count=1", "seek=1000", "conv=notrunc")
+    lab.complete()
+
+    for place, content in PLACES.items():
+        for path in (folder / "sparse", copy):
+            with path.open("rb") as file:
+                assert os.pread(file.fileno(), len(content), place) == content
+    assert run("cmp", "-n", 50 << 20, "-i", f"{19 << 30}:0", folder / "sparse", folder / "nothing") == b""
+    assert (folder / "sparse").stat().st_blocks * 512 < len(LARGE) + (1 << 20) + len(PLACES) * (1 << 20)
+    assert (folder / "nothing").stat().st_size == SPARSE
+    assert (folder / "nothing").stat().st_blocks < 16
+
+
 def test_a_file_with_a_hole_punched_while_it_is_fetched_is_copied_whole(lab):
     lab.made(few)
     folder = lab.attach()

@@ -40,7 +40,7 @@ def twins(folder):
 @pytest.fixture
 def file(folder, twins):
     fd = os.open(folder / "file", os.O_RDWR | os.O_CREAT)
-    twins.make(fd, SIZE)
+    twins.make(fd, SIZE, [(0, SIZE)])
     yield fd
     os.close(fd)
 
@@ -120,10 +120,42 @@ def test_a_part_is_never_without_room(folder, file, twins):
 
 def test_where_there_is_no_room_for_a_file_nothing_is_left_of_it(folder, twins):
     with (folder / "large").open("wb") as large, pytest.raises(OSError) as full:
-        twins.make(large.fileno(), 1 << 30)
+        twins.make(large.fileno(), 1 << 30, [(0, 1 << 30)])
 
     assert full.value.errno == errno.ENOSPC
     assert list((folder / "lazy").iterdir()) == []
+
+
+def test_holes_stay_holes_and_take_no_room(folder, twins):
+    size = 1 << 40
+    data = [(64 << 20, 70 << 20), (1 << 30, (1 << 30) + (32 << 10)), (size - (1 << 20), size)]
+    with (folder / "sparse").open("w+b") as sparse:
+        file = sparse.fileno()
+        twins.make(file, size, data)
+        fill_up(folder)
+
+        for start, end in data:
+            for place in range(start, end, 4 << 20):
+                twins.put(file, handles.of(file), size, place, [CONTENT[: min(end - place, 4 << 20)]])
+        os.fsync(file)
+
+        status = os.fstat(file)
+        assert status.st_size == size
+        assert status.st_blocks * 512 == sum(end - start for start, end in data)
+        assert extents(file, size) == data
+        assert os.pread(file, 4 << 20, 64 << 20) == CONTENT[: 4 << 20]
+
+
+def extents(file: int, size: int) -> list[tuple[int, int]]:
+    found, place = list[tuple[int, int]](), 0
+    while place < size:
+        try:
+            start = os.lseek(file, place, os.SEEK_DATA)
+        except OSError:
+            break
+        place = os.lseek(file, start, os.SEEK_HOLE)
+        found.append((start, place))
+    return found
 
 
 def test_without_a_twin_a_part_is_written_where_it_belongs(file, twins):
@@ -136,7 +168,7 @@ def test_without_a_twin_a_part_is_written_where_it_belongs(file, twins):
 
 def test_a_twin_goes_with_its_file_and_all_at_the_end(folder, file, twins):
     with (folder / "other").open("wb") as other:
-        twins.make(other.fileno(), 20 << 20)
+        twins.make(other.fileno(), 20 << 20, [(0, 20 << 20)])
 
     twins.drop(handles.of(file))
     twins.drop(handles.of(file))

@@ -10,7 +10,7 @@ other host has lost anything by that.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -81,8 +81,8 @@ class _Making:
     def __init__(self, group: Group, journal: Journal, twins: Twins):
         self._group, self._journal, self._twins, self.size = group, journal, twins, 0
 
-    def room(self, file: int, size: int) -> None:
-        self._twins.make(file, size)
+    def room(self, file: int, size: int, data: Sequence[tuple[int, int]]) -> None:
+        self._twins.make(file, size, data)
 
     def made(self, file: int, told: Placeholder) -> None:
         self.size += told.size

@@ -39,6 +39,8 @@ class LazyFile:
         self._contents, self._group, self._journal, self._twins = contents, group, journal, twins
         self._parts: Sequence[Part] = ()
         self._done: set[int] = set()
+        self.holes = 0
+        """Bytes that are there from the beginning."""
         self._is_touched, self._changed, self._path = False, 0, ""
         self._capability = told.capability
         self._status: os.stat_result
@@ -54,7 +56,7 @@ class LazyFile:
         status, every = os.fstat(file), range(len(self._all()))
         if not wait.is_access:
             # Tools that leave out holes believe this number, and parts that are not there look like holes to them.
-            return list(every) if status.st_blocks * 512 < status.st_size else [every[-1]]
+            return list(every) if status.st_blocks * 512 < status.st_size - self.holes else [every[-1]]
         # A new length, a copy of everything, what leaves a hole, what moves the rest: simply all of it.
         if not wait.count or wait.offset > status.st_size or not _is_in_place(wait.thread):
             return list(every)
@@ -120,6 +122,8 @@ class LazyFile:
     def _all(self) -> Sequence[Part]:
         if not self._parts:
             self._parts = self._contents.parts(self.told)
+            self._done.update(number for number, part in enumerate(self._parts) if part.is_hole)
+            self.holes = sum(part.end - part.start for part in self._parts if part.is_hole)
         return self._parts
 
     def _note(self, file: int) -> None:

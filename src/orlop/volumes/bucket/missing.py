@@ -109,8 +109,8 @@ class Missing:
     def _count(self, lazy: LazyFile, parts: Sequence[Part]) -> None:
         with self._guard:
             self.fetched += sum(part.end - part.start for part in parts)
-            if lazy.is_over:
-                self._files.pop(lazy.handle, None)
+            if lazy.is_over and self._files.pop(lazy.handle, None) is not None:
+                self.fetched += lazy.holes
                 self._sizes.pop(lazy.handle, None)
 
 

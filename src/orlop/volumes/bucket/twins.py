@@ -10,7 +10,7 @@ by sharing (FICLONERANGE), and is taken from the twin: then it is the file's alo
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -40,18 +40,23 @@ class Twins:
             os.close(self._zeros)
             self._zeros = -1
 
-    def make(self, file: int, size: int) -> None:
-        """Give the empty open file ``size`` bytes that look like data, and its room to a twin.
+    def make(self, file: int, size: int, data: Sequence[tuple[int, int]]) -> None:
+        """Give the empty open file ``size`` bytes that look like data in the ranges ``data``, and their room to a twin.
 
-        Raises `OSError` (ENOSPC), and leaves no twin then.
+        The rest is a hole. The ranges (start, end) are whole blocks, but for the end of the file. Raises `OSError`
+        (ENOSPC), and leaves no twin then.
         """
         with suppress(FileExistsError):
             os.mkdir(_FOLDER, 0o700, dir_fd=self._root)
         handle = handles.of(file)
         twin = os.open(_name(handle), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._root)
         try:
-            os.posix_fallocate(twin, 0, _edges(size, size) + _EDGES)
-            self._look_like_data(file, size)
+            for start, end in data:
+                os.posix_fallocate(twin, start, _up(end) - start)
+                edges = _edges(size, start)
+                os.posix_fallocate(twin, edges, _edges(size, end) + _EDGES - edges)
+                self._look_like_data(file, start, end)
+            os.ftruncate(file, size)
         except OSError:
             self.drop(handle)
             raise
@@ -89,13 +94,12 @@ class Twins:
                     os.unlink(name, dir_fd=folder)
             os.rmdir(_FOLDER, dir_fd=self._root)
 
-    def _look_like_data(self, file: int, size: int) -> None:
+    def _look_like_data(self, file: int, start: int, end: int) -> None:
         if self._zeros < 0:
             self._zeros = os.open(_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._root)
             _write(self._zeros, 0, [bytes(1 << 20)] * (_ZEROS >> 20))
-        for place in range(0, size, _ZEROS):
-            reflink.clone_range(self._zeros, 0, min(_ZEROS, _up(size - place)), file, place)
-        os.ftruncate(file, size)
+        for place in range(start, end, _ZEROS):
+            reflink.clone_range(self._zeros, 0, min(_ZEROS, _up(end - place)), file, place)
 
     @contextmanager
     def _opened(self, handle: bytes) -> Iterator[int | None]:
