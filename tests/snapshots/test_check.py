@@ -1,17 +1,23 @@
 """Every fault is found, named, and repaired where there is a good copy."""
 
+import json
 import os
 import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.snapshots.parts import PASSWORD, FolderStore, checked
 
+from orlop.errors import Corrupt
 from orlop.snapshots.check import check
+from orlop.snapshots.documents import BlobEntry, SnapshotFile
 from orlop.snapshots.packs import pack_key
+from orlop.snapshots.prune import prune
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.save import About, save
+from orlop.snapshots.writer import Writer
 
 
 @pytest.fixture
@@ -98,6 +104,35 @@ def test_a_lost_index_is_seen_by_the_trees_that_need_it(repository: Repository) 
         repository.store.delete(info.key)
 
     assert {fault.key for fault in check(Repository.open(repository.store, PASSWORD))} == {f"snapshots/{snapshot}"}
+
+
+def test_a_blob_that_only_the_index_has_in_a_pack_is_seen(repository: Repository) -> None:
+    ((name, file),) = repository.indexes.files().items()
+    pack = next(pack for pack in file.packs or () if pack.blobs)
+    pack.blobs = [*(pack.blobs or ()), BlobEntry("ab" * 32, "data", 0, 40)]
+    repository.put("index", msgspec.json.encode(file))
+    repository.remove("index", name)
+
+    again = Repository.open(repository.store, PASSWORD)
+    assert check(again) == []
+    (fault,) = check(again, read_data=True)
+    assert (fault.key, fault.reason) == (pack_key(pack.id), "the index lists 1 blobs in it that it does not have")
+
+
+@pytest.mark.parametrize("content", ["ab", "xy" * 32])
+def test_a_tree_that_refers_to_what_is_no_id_is_named_and_nothing_is_pruned(
+    repository: Repository, content: str
+) -> None:
+    entry = {"name": "file", "type": "file", "mode": 420, "size": 1, "content": [content]}
+    with Writer(repository) as writer:
+        tree = writer.add("tree", json.dumps({"nodes": [entry]}).encode() + b"\n").hex()
+        snapshot = writer.commit(SnapshotFile(time="2026-11-23T05:41:23Z", tree=tree, paths=["/data"]))
+
+    (fault,) = check(Repository.open(repository.store, PASSWORD))
+    assert fault.key == f"snapshots/{snapshot}"
+    assert tree in fault.reason
+    with pytest.raises(Corrupt, match=tree):
+        prune(repository, grace=0)
 
 
 def _copy(file: Path, place: Path, tmp_path: Path) -> Path:

@@ -12,14 +12,15 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-def asked(ask: Callable[[Q], A], questions: Iterable[Q]) -> Iterator[tuple[Q, Future[A]]]:
-    """Each question with its answer, or the error that ``result`` raises, in their order."""
+def asked(ask: Callable[[Q], A], questions: Iterable[Q], most: int | None = None) -> Iterator[tuple[Q, Future[A]]]:
+    """Each question with its answer, or the error that ``result`` raises, in their order; fewer at once if ``most``."""
+    most = min(most or MOST, MOST)
     underway: deque[tuple[Q, Future[A]]] = deque()
-    threads = ThreadPoolExecutor(MOST, thread_name_prefix="asked")
+    threads = ThreadPoolExecutor(most, thread_name_prefix="asked")
     try:
         for question in questions:
             underway.append((question, threads.submit(ask, question)))
-            if len(underway) == MOST:
+            if len(underway) == most:
                 yield underway.popleft()
         yield from underway
     finally:

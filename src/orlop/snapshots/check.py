@@ -1,21 +1,27 @@
 """Whether a repository is what it promises to be: every fault by the name of its object, and repaired from a copy."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orlop.errors import Corrupt, NotFound
 from orlop.objects.store import ObjectInfo, ObjectStore
 from orlop.snapshots import ahead, documents, index, names, nodes, packs
+from orlop.snapshots.briefs import FileBrief, brief
 from orlop.snapshots.documents import IndexFile, KeyFile, SnapshotFile
+from orlop.snapshots.indexes import Reading
 from orlop.snapshots.locks import Lock
-from orlop.snapshots.packs import Blob
+from orlop.snapshots.packs import Blob, pack_key
 from orlop.snapshots.report import Progress
 from orlop.snapshots.repository import Repository, opened
 from orlop.snapshots.treereader import TreeReader
+from orlop.snapshots.usage import Usage
 
 _READERS = 2
+"""Packs that are read at once: each is in memory."""
+_Expected = tuple[ObjectInfo, Sequence[Blob]]
+"""A pack, and the blobs in it that the index lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,80 +49,97 @@ class _Check:
                  progress: Callable[[Progress], None] | None) -> None:  # fmt: skip
         self._repository, self._copy, self._progress = repository, copy, progress
         self._snapshots: dict[str, SnapshotFile] = {}
-        self._files: dict[str, IndexFile] = {}
-        self._expected: dict[str, list[Blob]] = {}
+        self._reading = Reading()
+        self._files: dict[str, FileBrief] = {}
 
     def run(self, *, read_data: bool) -> Iterator[Fault]:
         # Snapshots before the index, the index before the packs: what is saved meanwhile is then complete.
         yield from self._documents("keys", self._look_at_key)
         yield from self._documents("snapshots", self._look_at_snapshot)
         yield from self._documents("index", self._look_at_index)
-        self._repository.indexes.use(self._files)
+        self._repository.indexes.use(self._reading)
         there = {info.key.rpartition("/")[2]: info for info in self._repository.listed("data")}
         yield from self._packs(there)
         if read_data:
-            yield from self._contents(there.values())
+            yield from self._contents(there)
         yield from self._trees()
 
     # -- documents
 
-    def _documents(self, folder: str, look: Callable[[str], None]) -> Iterator[Fault]:
+    def _documents(self, folder: str, look: Callable[[str, bytes], None]) -> Iterator[Fault]:
         keys = [info.key for info in self._repository.listed(folder)]
-        for key, looked in ahead.asked(lambda key: look(key.rpartition("/")[2]), keys):
+        for key, content in ahead.asked(self._read, keys):
             try:
-                looked.result()
+                look(key.rpartition("/")[2], content.result())
             except NotFound:
                 continue  # taken away since it was listed
             except Corrupt as error:
                 repaired = self._repair(key)
                 yield Fault(key, str(error), repaired)
                 if repaired:
-                    look(key.rpartition("/")[2])
+                    look(key.rpartition("/")[2], self._read(key))
 
-    def _look_at_key(self, name: str) -> None:
-        content = b"".join(self._repository.store.read(f"keys/{name}"))
+    def _read(self, key: str) -> bytes:
+        return b"".join(self._repository.store.read(key))
+
+    def _look_at_key(self, name: str, content: bytes) -> None:
         if hashlib.sha256(content).hexdigest() != name:
             raise Corrupt(f"object 'keys/{name}' is damaged: its content has another name")
         documents.decode(content, KeyFile, f"keys/{name}")
 
-    def _look_at_snapshot(self, name: str) -> None:
-        self._snapshots[name] = self._repository.snapshot(name)
+    def _look_at_snapshot(self, name: str, content: bytes) -> None:
+        plain = self._repository.unsealed("snapshots", name, content)
+        self._snapshots[name] = documents.decode(plain, SnapshotFile, f"snapshots/{name}")
 
-    def _look_at_index(self, name: str) -> None:
-        file = documents.decode(self._repository.load("index", name), IndexFile, f"index/{name}")
-        self._files[name] = file
-        for pack in file.packs or ():
-            self._expected[pack.id] = index.blobs(pack, name)
+    def _look_at_index(self, name: str, content: bytes) -> None:
+        plain = self._repository.unsealed("index", name, content)
+        file = documents.decode(plain, IndexFile, f"index/{name}")
+        self._reading.add(name, file)
+        self._files[name] = brief(file)
 
     # -- packs
 
-    def _packs(self, there: dict[str, ObjectInfo]) -> Iterator[Fault]:
-        for pack, blobs in self._expected.items():
+    def _packs(self, there: Mapping[str, ObjectInfo]) -> Iterator[Fault]:
+        for pack, told in {pack: told for file in self._files.values() for pack, told in file.packs.items()}.items():
             info = there.get(pack)
-            least = max((blob.offset + blob.length for blob in blobs), default=0)
-            if info is None or info.size <= least:
-                key = f"data/{pack[:2]}/{pack}"
-                reason = "it is missing" if info is None else f"it has {info.size} bytes, and should have over {least}"
+            if info is None or info.size <= told.end:
+                key = pack_key(pack)
+                reason = (
+                    "it is missing" if info is None else f"it has {info.size} bytes, and should have over {told.end}"
+                )
                 yield Fault(key, reason, self._repair(key))
 
-    def _contents(self, packs: Iterable[ObjectInfo]) -> Iterator[Fault]:
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="check") as threads:
-            for number, (info, reason) in enumerate(threads.map(self._content, packs)):
-                if reason is not None:
-                    yield Fault(info.key, reason, self._repair(info.key))
-                if self._progress is not None:
-                    self._progress(Progress(number + 1, info.size, info.key.encode()))
+    def _contents(self, there: Mapping[str, ObjectInfo]) -> Iterator[Fault]:
+        read = ahead.asked(self._content, self._with_expected(there), _READERS)
+        for number, (_, content) in enumerate(read):
+            info, reason = content.result()
+            if reason is not None:
+                yield Fault(info.key, reason, self._repair(info.key))
+            if self._progress is not None:
+                self._progress(Progress(number + 1, info.size, info.key.encode()))
 
-    def _content(self, info: ObjectInfo) -> tuple[ObjectInfo, str | None]:
+    def _with_expected(self, there: Mapping[str, ObjectInfo]) -> Iterator[_Expected]:
+        """Every pack with what the index says of it: one index file after another is in memory."""
+        left = dict(there)
+        for name, told in self._files.items():
+            if told.packs.keys() & left.keys():
+                with contextlib.suppress(NotFound):  # a prune has replaced it: its packs are read all the same
+                    for pack in self._repository.indexes.file(name).packs or ():
+                        if pack.id in left:
+                            yield left.pop(pack.id), index.blobs(pack, name)
+        yield from ((info, []) for info in left.values())
+
+    def _content(self, expected: _Expected) -> tuple[ObjectInfo, str | None]:
+        info, blobs = expected
         name = info.key.rpartition("/")[2]
         try:
-            content = memoryview(b"".join(self._repository.store.read(info.key)))
+            content = memoryview(self._read(info.key))
             if hashlib.sha256(content).hexdigest() != name:
                 raise Corrupt("its content has another name")
-            blobs = self._listing(content, name)
-            for blob in blobs:
+            found = self._listing(content, name)
+            for blob in found:
                 opened(self._repository.seal, content[blob.offset : blob.offset + blob.length], blob, name)
-            wrong = set(self._expected.get(name, ())).difference(blobs)
+            wrong = set(blobs).difference(found)
             return info, f"the index lists {len(wrong)} blobs in it that it does not have" if wrong else None
         except NotFound:
             return info, None  # pruned since it was listed
@@ -129,21 +152,21 @@ class _Check:
     # -- trees
 
     def _trees(self) -> Iterator[Fault]:
-        reader, seen = TreeReader(self._repository), set[str]()
+        reader, seen = TreeReader(self._repository), Usage()
         for name, snapshot in self._snapshots.items():
             todo = [snapshot.tree]
             while todo:
                 tree = todo.pop()
-                if tree in seen:
-                    continue
-                seen.add(tree)
-                below, reason = self._tree(reader, tree)
+                below, reason = self._tree(reader, tree, seen)
                 todo += below
                 if reason is not None:
                     yield Fault(f"snapshots/{name}", f"tree {tree}: {reason}")
 
-    def _tree(self, reader: TreeReader, tree: str) -> tuple[list[str], str | None]:
+    def _tree(self, reader: TreeReader, tree: str, seen: Usage) -> tuple[list[str], str | None]:
+        """The trees below one that was not seen yet, or what is wrong with it."""
         try:
+            if not seen.add("tree", bytes.fromhex(tree)):
+                return [], None
             entries = reader.nodes(tree)
             for entry in entries:
                 nodes.name_of(entry)

@@ -7,14 +7,15 @@ may have said what is not true any more: then all are read from the beginning.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Iterator
+from typing import Final, TypeVar
 
 from orlop.errors import NotFound, Unavailable
 from orlop.snapshots import ahead
 from orlop.snapshots.documents import IndexFile
 from orlop.snapshots.index import Index
 
+T = TypeVar("T")
 _PAUSES: Final = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between listings that contradict each other, or what can be read: some stores list what has gone."""
 
@@ -26,7 +27,7 @@ class Indexes:
                  unseal: Callable[[str, bytes], IndexFile]) -> None:  # fmt: skip
         """Nothing is read yet. ``fetch`` raises `NotFound` for one that has gone."""
         self._listing, self._fetch, self._unseal = listing, fetch, unseal
-        self._now: _Read | None = None
+        self._now: Reading | None = None
         self._reading = threading.RLock()
 
     @property
@@ -50,29 +51,37 @@ class Indexes:
         One file after another, because as documents they take six times the memory that they take in the index.
         """
         with self._reading:
-            read = self._now or _Read()
-            for attempt, names in enumerate(self._listings()):
-                if attempt and names == read.names:
-                    return self._take(read)
-                if read.names - names:
-                    read = _Read()
-                for name, file in self._loaded(names - read.names):
-                    read.add(name, file)
-        raise _never_still()
+            return self.use(self._settled(self._now or Reading(), lambda *_: None))
+
+    def survey(self, see: Callable[[IndexFile], T]) -> dict[str, T]:
+        """Read all anew, and take that for all there is; returns what ``see`` makes of each file, by name."""
+        told = dict[str, T]()
+
+        def noted(name: str, file: IndexFile) -> None:
+            told[name] = see(file)
+
+        with self._reading:
+            read = self._settled(Reading(), noted)
+            self.use(read)
+        return {name: told[name] for name in read.names}
 
     def wrote(self, name: str, file: IndexFile) -> None:
         """One of our own is there now: it need not be read."""
         with self._reading:
             if self._now is not None:
                 self._now.add(name, file)
-                self._take(self._now)
+                self.use(self._now)
 
-    def use(self, files: Mapping[str, IndexFile]) -> Index:
-        """Take these, as `files` gave them, for all there are."""
-        read = _Read()
-        for name, file in files.items():
-            read.add(name, file)
-        return self._take(read)
+    def use(self, read: "Reading") -> Index:
+        """Take what was read for all there is."""
+        read.live.finish()
+        read.marked.finish()
+        self._now = read
+        return read.live
+
+    def file(self, name: str) -> IndexFile:
+        """One index file; raises `NotFound` or `Corrupt`."""
+        return self._unseal(name, self._fetch(name))
 
     def files(self, known: Collection[str] = ()) -> dict[str, IndexFile]:
         """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms."""
@@ -83,6 +92,18 @@ class Indexes:
             if attempt and names <= found.keys():
                 return {name: found[name] for name in names}
             found.update(self._loaded(names - found.keys()))
+        raise _never_still()
+
+    def _settled(self, read: "Reading", see: Callable[[str, IndexFile], None]) -> "Reading":
+        """What there is when two listings agree; ``see`` is told of what had to be read for that."""
+        for attempt, names in enumerate(self._listings()):
+            if attempt and names == read.names:
+                return read
+            if read.names - names:
+                read = Reading()
+            for name, file in self._loaded(names - read.names):
+                read.add(name, file)
+                see(name, file)
         raise _never_still()
 
     def _loaded(self, names: set[str]) -> Iterator[tuple[str, IndexFile]]:
@@ -98,29 +119,25 @@ class Indexes:
         yield self._listing()
 
     @property
-    def _known(self) -> "_Read":
+    def _known(self) -> "Reading":
         with self._reading:
             if self._now is None:
                 self.look()
             assert self._now is not None  # noqa: S101 - for the type
             return self._now
 
-    def _take(self, read: "_Read") -> Index:
-        read.live.finish()
-        read.marked.finish()
-        self._now = read
-        return read.live
 
-
-class _Read:
+class Reading:
     """Index files that were read: which, which of them mark nothing, and what they say."""
 
     def __init__(self) -> None:
+        """None yet."""
         self.names: set[str] = set()
         self.plain: set[str] = set()
         self.live, self.marked = Index(), Index()
 
     def add(self, name: str, file: IndexFile) -> None:
+        """One more was read."""
         self.live.load(name, file.packs or ())
         self.marked.load(name, file.packs_to_delete or ())
         self.names.add(name)

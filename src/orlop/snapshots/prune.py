@@ -6,7 +6,7 @@ now on does not count on it. Sessions that read the index before may: they are w
 the store's clock. A pack that is listed as live anywhere is live: a crash between two steps only makes it stay longer.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -14,13 +14,13 @@ import msgspec
 
 from orlop.errors import Corrupt
 from orlop.snapshots import index
+from orlop.snapshots.briefs import FileBrief, PackBrief, brief
 from orlop.snapshots.documents import IndexFile, PackEntry
-from orlop.snapshots.index import Index
-from orlop.snapshots.packs import MOST_BLOBS, SIZE, Blob, pack_key
+from orlop.snapshots.packs import MOST_BLOBS, SIZE, Blob, Kind, pack_key
 from orlop.snapshots.ranges import read, together
 from orlop.snapshots.repository import Repository, opened
 from orlop.snapshots.usage import Usage, usage
-from orlop.snapshots.writer import Writer
+from orlop.snapshots.writer import FULL_INDEX, Writer
 
 GRACE: Final = 3600.0
 _HALF: Final = 0.5
@@ -121,22 +121,21 @@ def _gather(packs: Sequence[PackState]) -> Iterator[Action]:
             yield Action("repack", pack.name, pack.size, f"one of {len(small)} small packs")
 
 
-_Mark = tuple[frozenset[str] | None, float]
-"""Who may still count on a pack (None: not written down yet), and the seconds since it was marked."""
+_Mark = tuple[PackBrief, frozenset[str] | None, float]
+"""A pack, who may still count on it (None: not written down yet), and the seconds since it was marked."""
 
 
 def _both(one: _Mark, other: _Mark) -> _Mark:
     """A pack was marked, recovered, and marked again by a prune that was killed: the later mark counts."""
-    sessions = None if one[0] is None or other[0] is None else one[0] | other[0]
-    return sessions, min(one[1], other[1])
+    sessions = None if one[1] is None or other[1] is None else one[1] | other[1]
+    # The mark of a loose pack says nothing of its blobs, though an index may have come that does.
+    return max(one[0], other[0], key=lambda told: told.blobs), sessions, min(one[2], other[2])
 
 
 class _Prune:
     def __init__(self, writer: Writer, grace: float) -> None:
         self._writer, self._repository, self._grace = writer, writer.repository, grace
-        self._entries: dict[str, PackEntry] = {}
-        self._index = Index()
-        self._files: dict[str, IndexFile] = {}
+        self._files: dict[str, FileBrief] = {}
         self._seen: set[str] = set()
 
     def run(self, *, dry_run: bool) -> Pruned:
@@ -145,8 +144,7 @@ class _Prune:
         sessions = self._sessions()
         snapshots = self._repository.snapshots()
         self._seen = set(snapshots)
-        self._files = self._repository.indexes.files()
-        self._repository.indexes.use(self._files)
+        self._files = self._repository.indexes.survey(brief)
         needed = usage(self._repository, [snapshot.tree for snapshot in snapshots.values()])
         actions = decide(self._states(needed), sessions, self._grace)
         if not dry_run:
@@ -160,128 +158,110 @@ class _Prune:
 
     def _states(self, needed: Usage) -> Iterator[PackState]:
         sizes = {info.key.rpartition("/")[2]: info.size for info in self._repository.listed("data")}
-        live = {pack.id: name for name, file in self._files.items() for pack in file.packs or ()}
+        live = {pack: told for file in self._files.values() for pack, told in file.packs.items()}
         marked = self._marked(live)
-        self._remember()
         used = self._used(needed, sizes)
-        for pack in live:
-            yield PackState(
-                pack,
-                self._kind(pack),
-                sizes.get(pack, 0),
-                self._content(pack),
-                used.get(pack, 0),
-                "live",
-                blobs=len(self._entries[pack].blobs or ()),
-            )
-        for pack, (sessions, age) in marked.items():
-            size, content = sizes.get(pack, 0), self._content(pack)
-            yield PackState(pack, self._kind(pack), size, content, used.get(pack, 0), "marked", sessions, age)
+        for pack, told in live.items():
+            size, here = sizes.get(pack, 0), used.get(pack, 0)
+            yield PackState(pack, told.kind, size, told.content, here, "live", blobs=told.blobs)
+        for pack, (told, sessions, age) in marked.items():
+            size, here = sizes.get(pack, 0), used.get(pack, 0)
+            yield PackState(pack, told.kind, size, told.content, here, "marked", sessions, age)
         for pack in sizes.keys() - live.keys() - marked.keys():
             yield PackState(pack, "", sizes[pack], 0, 0, "loose")
 
-    def _marked(self, live: Mapping[str, str]) -> dict[str, _Mark]:
+    def _marked(self, live: Collection[str]) -> dict[str, _Mark]:
         found: dict[str, _Mark] = {}
         now = self._writer.lock.now()
         for name, file in self._files.items():
-            sessions = None if file.orlop_sessions is None else frozenset(file.orlop_sessions)
-            packs = [pack.id for pack in file.packs_to_delete or () if pack.id not in live]
+            packs = file.marks.keys() - live
             # Stores tell the time in seconds: what was marked just now may seem to be marked in a moment.
             age = max(0.0, now - self._repository.store.stat(f"index/{name}").modified) if packs else 0.0
             for pack in packs:
-                found[pack] = _both(found[pack], (sessions, age)) if pack in found else (sessions, age)
+                mark = file.marks[pack], file.sessions, age
+                found[pack] = _both(found[pack], mark) if pack in found else mark
         return found
 
-    def _remember(self) -> None:
-        """Every pack's entry; where a blob is in several, it counts for a live one."""
-        for marked in (False, True):
-            for name, file in sorted(self._files.items()):
-                packs = (file.packs_to_delete if marked else file.packs) or []
-                self._index.load(name, packs)
-                for pack in packs:
-                    # The mark of a loose pack says nothing of its blobs, though an index may have come that does.
-                    if pack.id not in self._entries or not self._entries[pack.id].blobs:
-                        self._entries[pack.id] = pack
-            self._index.finish()
+    def _place(self, kind: Kind, blob: bytes) -> tuple[str, Blob] | None:
+        """Where a blob is; one that is in several packs is in a live one."""
+        return self._repository.indexes.live.find(kind, blob) or self._repository.indexes.marked.find(kind, blob)
 
     def _used(self, needed: Usage, sizes: Mapping[str, int]) -> dict[str, int]:
         used: dict[str, int] = {}
-        for kind in ("data", "tree"):
-            for blob in needed.blobs("data" if kind == "data" else "tree"):
-                place = self._index.find("data" if kind == "data" else "tree", blob)
+        kinds: tuple[Kind, ...] = ("data", "tree")
+        for kind in kinds:
+            for blob in needed.blobs(kind):
+                place = self._place(kind, blob)
                 if place is None or place[0] not in sizes:
                     where = "no pack" if place is None else f"pack {place[0]!r}, which is missing"
                     raise Corrupt(f"{kind} blob {blob.hex()} is needed and in {where}; nothing is pruned, check first")
                 used[place[0]] = used.get(place[0], 0) + place[1].length
         return used
 
-    def _kind(self, pack: str) -> str:
-        blobs = self._entries[pack].blobs
-        return blobs[0].type if blobs else ""
-
-    def _content(self, pack: str) -> int:
-        return sum(blob.length for blob in self._entries[pack].blobs or ())
-
     # -- what is done
 
     def _do(self, actions: Sequence[Action], needed: Usage) -> None:
         named = {verb: {action.pack for action in actions if action.verb == verb} for verb in _VERBS}
-        self._repack(sorted(named["repack"]), needed)
+        self._repack(named["repack"], needed)
         doomed = named["mark"] | named["repack"]
-        before = list(self._files.items())
-        if doomed:
-            # The mark is there before the live entry goes: at no moment is the pack in no index.
-            marks = [self._entries.get(pack) or PackEntry(pack, []) for pack in sorted(doomed)]
-            self._put(IndexFile([], packs_to_delete=marks))
+        before = dict(self._files)
+        # The mark is there before the live entry goes: at no moment is the pack in no index.
+        marks = self._mark(doomed)
         self._rewrite(before, doomed, named["recover"])
-        self._recover_late(doomed)
+        self._recover_late(marks)
         self._sweep(named["sweep"])
         self._write_down_sessions()
 
-    def _repack(self, packs: Sequence[str], needed: Usage) -> None:
-        for pack in packs:
-            blobs = [blob for blob in self._blobs(pack) if self._is_from_here(blob, pack, needed)]
-            for part in together((pack, blob) for blob in blobs):
+    def _repack(self, packs: Collection[str], needed: Usage) -> None:
+        for pack in self._entries(packs):
+            # What is stored again meanwhile is found where it was: the index keeps the first place of a blob.
+            for part in together((pack.id, blob) for blob in self._from_here(pack, needed)):
                 sealed = read(self._repository.store, part)
                 for blob in part.blobs:
                     # It is looked at before the only other copy goes.
-                    opened(self._repository.seal, sealed[blob.id], blob, pack)
+                    opened(self._repository.seal, sealed[blob.id], blob, pack.id)
                     self._writer.add_sealed(blob.kind, blob.id, sealed[blob.id], blob.uncompressed, again=True)
         self._writer.flush()
 
-    def _is_from_here(self, blob: Blob, pack: str, needed: Usage) -> bool:
-        place = self._index.find(blob.kind, blob.id)
-        return place is not None and place[0] == pack and needed.has(blob.kind, blob.id)
+    def _mark(self, doomed: set[str]) -> list[str]:
+        """Write down that these packs go; returns the names of the index files that say so."""
+        marks, loose = list[str](), set(doomed)
+        for some in _batches(self._entries(doomed)):
+            loose.difference_update(pack.id for pack in some)
+            marks.append(self._put(IndexFile([], packs_to_delete=some)))
+        if loose:
+            marks.append(self._put(IndexFile([], packs_to_delete=[PackEntry(pack, []) for pack in sorted(loose)])))
+        return marks
 
-    def _rewrite(self, before: Sequence[tuple[str, IndexFile]], doomed: set[str], recovered: set[str]) -> None:
+    def _rewrite(self, before: Mapping[str, FileBrief], doomed: set[str], recovered: set[str]) -> None:
         """The live entries without the doomed, and with the recovered."""
-        live = {pack.id for _, file in before for pack in file.packs or ()} - doomed
-        back = recovered - live
-        for name, file in before:
-            packs = [pack for pack in file.packs or () if pack.id not in doomed]
-            packs += [pack for pack in file.packs_to_delete or () if pack.id in back and pack.blobs]
-            marks = [p for p in file.packs_to_delete or () if p.id not in recovered and p.id not in live | doomed]
-            if len(packs) != len(file.packs or ()) or len(marks) != len(file.packs_to_delete or ()):
+        live = {pack for file in before.values() for pack in file.packs} - doomed
+        back, gone = recovered - live, recovered | live | doomed
+        for name, told in before.items():
+            if told.packs.keys() & doomed or told.marks.keys() & gone:
+                file = self._repository.indexes.file(name)
+                packs = [pack for pack in file.packs or () if pack.id not in doomed]
+                packs += [pack for pack in file.packs_to_delete or () if pack.id in back and pack.blobs]
+                marks = [pack for pack in file.packs_to_delete or () if pack.id not in gone]
                 self._replace(name, IndexFile(packs, packs_to_delete=marks, orlop_sessions=file.orlop_sessions))
 
-    def _recover_late(self, doomed: set[str]) -> None:
+    def _recover_late(self, marks: Sequence[str]) -> None:
         """Whoever commits from now on sees the marks and keeps what he needs; for those until now it is done here."""
         snapshots = self._repository.snapshots()
         late = [snapshot.tree for name, snapshot in snapshots.items() if name not in self._seen]
-        if not late or not doomed:
+        if not late or not marks:
             return
         live = self._repository.indexes.look()
         needed = usage(self._repository, late)
-        back = [
-            self._entries[pack]
-            for pack in sorted(doomed & self._entries.keys())
-            if any(needed.has(b.kind, b.id) and not live.has(b.kind, b.id) for b in self._blobs(pack))
-        ]
-        if back:
-            self._put(IndexFile(back))
-
-    def _blobs(self, pack: str) -> list[Blob]:
-        return index.blobs(self._entries[pack], pack)
+        for name in marks:
+            packs = self._repository.indexes.file(name).packs_to_delete or []
+            back = [
+                pack
+                for pack in packs
+                if any(needed.has(b.kind, b.id) and not live.has(b.kind, b.id) for b in index.blobs(pack, name))
+            ]
+            if back:
+                self._put(IndexFile(back))
 
     def _sweep(self, packs: set[str]) -> None:
         if not packs:
@@ -289,19 +269,43 @@ class _Prune:
         self._writer.lock.check()
         for pack in sorted(packs):
             self._repository.store.delete(pack_key(pack))
-        for name, file in list(self._files.items()):
-            marks = [pack for pack in file.packs_to_delete or () if pack.id not in packs]
-            if len(marks) != len(file.packs_to_delete or ()):
+        for name, told in list(self._files.items()):
+            if told.marks.keys() & packs:
+                file = self._repository.indexes.file(name)
+                marks = [pack for pack in file.packs_to_delete or () if pack.id not in packs]
                 self._replace(name, IndexFile(file.packs, packs_to_delete=marks, orlop_sessions=file.orlop_sessions))
 
     def _write_down_sessions(self) -> None:
         # Only now, when nobody can read an index without the marks any more.
-        open_marks = [(n, f) for n, f in self._files.items() if f.packs_to_delete and f.orlop_sessions is None]
-        if open_marks:
+        unsaid = [name for name, told in self._files.items() if told.marks and told.sessions is None]
+        if unsaid:
             sessions = sorted(self._sessions())
-            for name, file in open_marks:
+            for name in unsaid:
+                file = self._repository.indexes.file(name)
                 marks = file.packs_to_delete
                 self._replace(name, IndexFile(file.packs, packs_to_delete=marks, orlop_sessions=sessions))
+
+    # -- index files
+
+    def _entries(self, packs: Collection[str]) -> Iterator[PackEntry]:
+        """What is listed of these packs, each once; one index file after another is in memory."""
+        left = set(packs)
+        for name, told in list(self._files.items()):
+            if left & (told.packs.keys() | told.marks.keys()):
+                file = self._repository.indexes.file(name)
+                for pack in [*(file.packs or ()), *(file.packs_to_delete or ())]:
+                    # The mark of a loose pack says nothing of its blobs, though an index may have come that does.
+                    if pack.id in left and pack.blobs:
+                        left.remove(pack.id)
+                        yield pack
+
+    def _from_here(self, pack: PackEntry, needed: Usage) -> list[Blob]:
+        """The blobs of a pack that are needed, and read from there."""
+        return [
+            blob
+            for blob in index.blobs(pack, pack.id)
+            if needed.has(blob.kind, blob.id) and (self._place(blob.kind, blob.id) or ("",))[0] == pack.id
+        ]
 
     def _replace(self, name: str, file: IndexFile) -> None:
         if file.packs or file.packs_to_delete:
@@ -309,8 +313,23 @@ class _Prune:
         self._repository.remove("index", name)
         del self._files[name]
 
-    def _put(self, file: IndexFile) -> None:
-        self._files[self._repository.put("index", msgspec.json.encode(file))[0]] = file
+    def _put(self, file: IndexFile) -> str:
+        name, _ = self._repository.put("index", msgspec.json.encode(file))
+        self._files[name] = brief(file)
+        return name
+
+
+def _batches(packs: Iterable[PackEntry]) -> Iterator[list[PackEntry]]:
+    """As many packs at a time as an index file has."""
+    batch, blobs = list[PackEntry](), 0
+    for pack in packs:
+        batch.append(pack)
+        blobs += len(pack.blobs or ())
+        if blobs >= FULL_INDEX:
+            yield batch
+            batch, blobs = [], 0
+    if batch:
+        yield batch
 
 
 _VERBS: Final[tuple[Verb, ...]] = ("mark", "repack", "recover", "wait", "sweep")

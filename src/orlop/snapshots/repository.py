@@ -110,12 +110,13 @@ class Repository:
 
     def load(self, folder: str, name: str) -> bytes:
         """The content of a sealed document; raises `NotFound`, or `Corrupt` naming it."""
-        return self._unsealed(folder, name, self._sealed(folder, name))
+        return self.unsealed(folder, name, self._sealed(folder, name))
 
     def _sealed(self, folder: str, name: str) -> bytes:
         return b"".join(self.store.read(f"{folder}/{name}"))
 
-    def _unsealed(self, folder: str, name: str, sealed: bytes) -> bytes:
+    def unsealed(self, folder: str, name: str, sealed: bytes) -> bytes:
+        """The content of a document that was read; raises `Corrupt` naming it."""
         key = f"{folder}/{name}"
         if hashlib.sha256(sealed).hexdigest() != name:
             raise Corrupt(f"object {key!r} is damaged: its content has another name")
@@ -172,7 +173,7 @@ class Repository:
         return self._sealed("index", name)
 
     def _index_file(self, name: str, sealed: bytes) -> IndexFile:
-        return documents.decode(self._unsealed("index", name, sealed), IndexFile, f"index/{name}")
+        return documents.decode(self.unsealed("index", name, sealed), IndexFile, f"index/{name}")
 
     def has(self, kind: Kind, blob: bytes) -> bool:
         """Whether a blob is there."""

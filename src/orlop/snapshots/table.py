@@ -53,7 +53,12 @@ class Table:
         return found
 
     def add(self, blob: bytes, value: bytes) -> bool:
-        """Remember the value; False if the id is there already, which then keeps its own."""
+        """Remember the value; False if the id is there already, which then keeps its own.
+
+        Raises `ValueError` for what is no id.
+        """
+        if len(blob) != _ID:
+            raise ValueError(f"{blob.hex()!r} is no id")
         if self.get(blob) is not None:
             return False
         self._new[blob] = value

@@ -21,7 +21,7 @@ from orlop.snapshots.repository import VERSION, Repository
 
 _UPLOADS: Final = 2
 """Packs that are on their way at once; each is in memory until it is stored."""
-_FULL_INDEX: Final = 20_000
+FULL_INDEX: Final = 20_000
 """Blobs after which an index file is written: about 2 MB before compression."""
 
 
@@ -33,7 +33,7 @@ class Writer:
 
     def __init__(self, repository: Repository, *, prune: bool = False) -> None:
         self.repository = repository
-        self.lock = Lock(repository, prune=prune)
+        self.lock, self._is_prune = Lock(repository, prune=prune), prune
         self.stored_bytes = 0
         self._before, self._known = Index(), set[str]()
         self._relied: set[int] = set()
@@ -48,11 +48,15 @@ class Writer:
         self._threads = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="packs")
 
     def __enter__(self) -> Self:
-        """Takes the lock, and then the index: what a prune has marked until now does not count as there."""
+        """Takes the lock, and then the index: what a prune has marked until now does not count as there.
+
+        A prune looks at the index itself, and relies on nothing that is there.
+        """
         self.lock.__enter__()
         try:
-            self._before = self.repository.indexes.look()
-            self._known = set(self.repository.indexes.plain)
+            if not self._is_prune:
+                self._before = self.repository.indexes.look()
+                self._known = set(self.repository.indexes.plain)
         except BaseException:
             self.lock.__exit__()
             raise
@@ -183,7 +187,7 @@ class Writer:
             self._own.add(pack)
             self._unindexed.append(index.entry(pack, builder.blobs))
             self._unindexed_blobs += len(builder.blobs)
-            if self._unindexed_blobs < _FULL_INDEX:
+            if self._unindexed_blobs < FULL_INDEX:
                 return
         self._write_index()
 
