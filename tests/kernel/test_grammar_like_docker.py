@@ -197,6 +197,7 @@ AGREED = r"""
 """
 
 RELATIVE = "the client finds relative sources itself since 23"
+PARENT = "since 26 also those that begin with a dot and no slash after it"
 RECURSIVE = "bind-recursive came with client and engine 25"
 SUBPATH = "volume-subpath came with client and engine 26"
 IMAGES = "the client knows images as mounts since 28"
@@ -209,8 +210,8 @@ EMPTY = "the client looks for empty sections since 28; older ones leave them to 
 SINCE = {
     "-v ./b:/d": (23, 0, RELATIVE),
     "-v .:/d:ro": (23, 0, RELATIVE),
-    "-v ../x/b:/d": (23, 0, RELATIVE),
-    "-v .b:/d": (23, 0, RELATIVE),
+    "-v ../x/b:/d": (26, 0, PARENT),
+    "-v .b:/d": (26, 0, PARENT),
     "-v .:.": (23, 0, RELATIVE),
     "--mount type=bind,source=./b,target=/x": (23, 0, RELATIVE),
     "--mount type=bind,source=.,target=/x": (23, 0, RELATIVE),
