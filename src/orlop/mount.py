@@ -23,6 +23,9 @@ class Mount:
 
     ``secrets`` are names and values that nobody is shown. The kernel takes them as options; of a program's command
     line, ``{NAME}`` becomes the path of a file with the value, and the one named ``stdin`` is its standard input.
+
+    ``question`` is a name that no file has, for a program that makes its mount before it has asked its server anything:
+    it is asked for that name, and what it says tells whether it can serve.
     """
 
     type: str
@@ -30,6 +33,7 @@ class Mount:
     options: tuple[str, ...] = ()
     secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     program: tuple[str, ...] = ()
+    question: str = ""
 
     @classmethod
     def bind(cls, source: Path, *options: str) -> "Mount":

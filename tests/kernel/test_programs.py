@@ -75,6 +75,21 @@ def test_an_unwilling_program_is_quoted_and_nothing_is_left(programs: Programs, 
     assert not target.exists()
 
 
+def test_a_program_that_mounts_but_cannot_say_what_is_there_is_not_up(
+    tmp_path: Path, target: Path, mount: Mount
+) -> None:
+    mounter = KernelMounter(Programs(tmp_path / "programs", patience=0.5))
+    absent, unanswerable = replace(mount, question=".nobodys"), replace(mount, question="x" * 300)
+
+    mounter.mount([absent], target)
+    mounter.unmount(target)
+    with pytest.raises(Unavailable, match="no answer within"):
+        mounter.mount([unanswerable], target)
+
+    assert mounter.programs.pids(target) == []
+    assert not target.exists()
+
+
 def test_a_program_that_never_mounts_is_ended_in_time(tmp_path: Path, target: Path) -> None:
     programs = Programs(tmp_path / "programs", patience=0.3)
     silent = Mount("fuse.sleep", "x", (), (), ("sleep", "54321"))

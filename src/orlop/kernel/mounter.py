@@ -107,14 +107,16 @@ class KernelMounter:
     def _mount_one(self, mount: Mount, target: Path) -> None:
         if mount.program:
             below = _mount_id(target)
-            self.programs.start(mount, target, lambda: _mount_id(target) != below and self._is_up(target))
+            self.programs.start(
+                mount, target, lambda: _mount_id(target) != below and self._is_up(target, mount.question)
+            )
         else:
             filesystems.make(mount, target)
 
-    def _is_up(self, target: Path) -> bool:
+    def _is_up(self, target: Path, question: str) -> bool:
         """Whether ``target`` answers; a program that is still looking for its server does not, yet."""
         try:
-            return self.mounted(target)
+            return probe.answers(target, self._patience, question)
         except Unavailable:
             return False
 

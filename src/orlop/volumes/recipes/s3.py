@@ -24,6 +24,8 @@ _ALWAYS = (
     # A store that hangs is an error, not a hang.
     *("connect_timeout=10", "readwrite_timeout=60"),
 )
+_NOBODYS = ".orlop.is.it.there"
+"""A file that no bucket has: before s3fs asks whether its key is right, it makes the mount, and may answer there."""
 _FREE = 1024
 """Mebibytes that the copies of files on this host leave free."""
 
@@ -46,7 +48,7 @@ def _mount(asked: Asked) -> Mount:
         bucket += ":/" + matching(volume, "prefix", re.compile(rf"/?({PATH})"), "a folder in the bucket")[1].rstrip("/")
     words.append("passwd_file={passwd}" if "secret_key" in options else "public_bucket=1")
     program = ("s3fs", bucket, "{target}", "-f", "-o", ",".join(words))
-    return Mount("fuse.s3fs", bucket, (), _passwd(asked), program)
+    return Mount("fuse.s3fs", bucket, (), _passwd(asked), program, _NOBODYS)
 
 
 def _passwd(asked: Asked) -> tuple[tuple[str, str], ...]:
