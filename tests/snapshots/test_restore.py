@@ -178,6 +178,40 @@ def test_large_files_that_are_made_at_the_same_time_are_each_right(tmp_path: Pat
     assert everything(tmp_path / "target") == everything(source)
 
 
+class Counting(FolderStore):
+    """Counts what is read of packs."""
+
+    reads = 0
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        self.reads += key.startswith("data/")
+        return super().read(key, start, end)
+
+
+@pytest.mark.part("S3")
+def test_of_the_holes_of_a_large_file_nothing_is_fetched_and_they_stay(tmp_path: Path, repository: Repository) -> None:
+    size, content, places = 64 << 30, os.urandom(100_000), (5 << 20, 33 << 30, (64 << 30) - 100_000)
+    (tmp_path / "source").mkdir()
+    with (tmp_path / "source/sparse").open("wb") as sparse:
+        for place in places:
+            sparse.seek(place)
+            sparse.write(content)
+    (tmp_path / "source/nothing").touch()
+    os.truncate(tmp_path / "source/nothing", size)
+    snapshot = saved(repository, tmp_path / "source")
+    store = Counting(tmp_path / "repository")
+
+    again = Repository.open(store, PASSWORD)
+    assert restore(again, snapshot, tmp_path / "target", path="data").problems == []
+
+    made = [tmp_path / "target" / name for name in ("sparse", "nothing")]
+    assert [path.stat().st_size for path in made] == [size, size]
+    assert [path.stat().st_blocks * 512 < 2 << 20 for path in made] == [True, True]
+    with made[0].open("rb") as file:
+        assert [os.pread(file.fileno(), 100_001, place)[:100_000] == content for place in places] == [True, True, True]
+    assert store.reads < 20
+
+
 def hostile(repository: Repository, *entries: Node) -> SnapshotFile:
     with Writer(repository) as writer:
         tree = writer.add("tree", nodes.tree([nodes.encode(entry) for entry in entries]))

@@ -9,17 +9,16 @@ import errno
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
 
 from orlop.errors import Corrupt
-from orlop.snapshots import holes, metadata, names, nodes, ranges, target
+from orlop.snapshots import metadata, names, nodes, ranges, runs, target
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.repository import Repository, opened
-from orlop.snapshots.restorelarge import Place
+from orlop.snapshots.runs import Run
 from orlop.snapshots.treereader import TreeReader
 
 ATTRIBUTE: Final = names.OWN_ATTRIBUTES + "lazy"
@@ -47,20 +46,6 @@ class Placeholder(msgspec.Struct, array_like=True, frozen=True):
     def is_large(self) -> bool:
         """Whether it is fetched in parts."""
         return self.size > LARGE
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The bytes of a file from ``start`` to ``end``, and the blobs they are: none of a hole, which is there already."""
-
-    start: int
-    end: int
-    places: tuple[Place, ...]
-
-    @property
-    def is_hole(self) -> bool:
-        """Whether there is nothing to be fetched."""
-        return not self.places
 
 
 class Lazy(Protocol):
@@ -119,18 +104,18 @@ class Contents:
         self._repository = repository
         self._folder = lru_cache(_TREES)(self._read_folder)
 
-    def parts(self, placeholder: Placeholder) -> list[Part]:
+    def parts(self, placeholder: Placeholder) -> list[Run]:
         """The parts in which it is fetched, in order: the same ones whenever one asks."""
         return _parts(self._repository, self._node(placeholder), in_parts=placeholder.is_large)
 
-    def fetch(self, parts: list[Part]) -> dict[bytes, memoryview]:
+    def fetch(self, parts: list[Run]) -> dict[bytes, memoryview]:
         """The sealed blobs of all ``parts``, by few requests."""
         found: dict[bytes, memoryview] = {}
         for together in ranges.together(place for part in parts for place in part.places):
             found.update(ranges.read(self._repository.store, together))
         return found
 
-    def content(self, part: Part, sealed: Mapping[bytes, memoryview]) -> Iterator[bytes]:
+    def content(self, part: Run, sealed: Mapping[bytes, memoryview]) -> Iterator[bytes]:
         """The bytes of ``part`` in order, from the sealed blobs that `fetch` found."""
         return (opened(self._repository.seal, sealed[blob.id], blob, pack) for pack, blob in part.places)
 
@@ -149,21 +134,17 @@ class Contents:
         return {node.name: node for node in nodes.parsed(blob, tree)}
 
 
-def _parts(repository: Repository, node: Node, *, in_parts: bool) -> list[Part]:
+def _parts(repository: Repository, node: Node, *, in_parts: bool) -> list[Run]:
     content = node.content or []
     places = [repository.place("data", bytes.fromhex(blob)) for blob in content]
     if sum(blob.size for _, blob in places) != node.size:
         raise Corrupt(f"the content of {node.name!r} is not as long as its tree says")
-    split = holes.split(content, places) if in_parts else [(0, places, False)]
-    return [
-        Part(start, start + sum(blob.size for _, blob in run), () if is_hole else tuple(run))
-        for start, run, is_hole in split
-    ]
+    return list(runs.split(content, places)) if in_parts else [Run(0, node.size, tuple(places))]
 
 
 def _data(repository: Repository, node: Node) -> list[tuple[int, int]]:
     """The ranges of a large file that are no holes; all of it if its content is damaged, which its reader is told."""
-    if not holes.may_have(node.content or ()):
+    if not runs.may_have_holes(node.content or ()):
         return [(0, node.size)]
     try:
         parts = _parts(repository, node, in_parts=True)

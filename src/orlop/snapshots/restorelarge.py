@@ -10,19 +10,16 @@ from contextlib import ExitStack
 from typing import Final, Self
 
 from orlop.errors import Corrupt
-from orlop.snapshots import ahead, metadata, ranges, source, target
+from orlop.snapshots import ahead, metadata, ranges, runs, source, target
 from orlop.snapshots.nodes import Node
-from orlop.snapshots.packs import Blob
 from orlop.snapshots.report import Problem
 from orlop.snapshots.repository import Repository, opened
+from orlop.snapshots.runs import Place, Run
 
-_RUN: Final = 4 << 20
-"""Bytes of content that one thread makes at a time, unless a single blob is longer."""
 _AHEAD: Final = 8
 """Runs that are fetched or made: a store in another town answers after as long as several of them take to be made."""
 _Sealed = Future[dict[bytes, memoryview]]
 """A range of a pack on its way: blobs by id."""
-Place = tuple[str, Blob]
 
 
 class LargeRestores:
@@ -54,19 +51,22 @@ class LargeRestores:
         Raises what ended the work on an earlier one, such as `Unavailable`.
         """
         self._raise_failure()
-        parts = list(runs(places))
+        parts = list(runs.split(node.content or (), places))
         try:
             file = _File(self._root, path, folder, name, node, parts)
         except OSError as error:
             self._done.append((path, node.size, Problem(path, "unwritable", str(error))))
             return
         self._underway.add(file)
-        for start, run in parts:
+        for part in parts:
+            if part.is_hole:
+                continue
             self._room.acquire()
             self._raise_failure()
-            wanted = [] if file.is_lost else ranges.together(run)
-            fetched = [self._fetchers.submit(ranges.read, self._store, part) for part in wanted]
-            self._threads.submit(self._part, file, start, run, fetched)
+            wanted = [] if file.is_lost else ranges.together(part.places)
+            fetched = [self._fetchers.submit(ranges.read, self._store, each) for each in wanted]
+            self._threads.submit(self._part, file, part, fetched)
+        self._one_ended(file)
 
     def finish(self) -> Iterator[tuple[bytes, int, Problem | None]]:
         """Every file, its size, and what was wrong with it."""
@@ -78,30 +78,34 @@ class LargeRestores:
         if self._failure is not None:
             raise self._failure
 
-    def _part(self, file: "_File", start: int, run: list[Place], fetched: list[_Sealed]) -> None:
+    def _part(self, file: "_File", part: Run, fetched: list[_Sealed]) -> None:
         try:
-            file.write(self._contents(run, fetched), start)
-            if file.part_ended():
-                self._done.append((file.path, file.size, file.ended()))
-                self._underway.discard(file)
+            file.write(self._contents(part.places, fetched), part.start)
+            self._one_ended(file)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever gives or waits for work
             self._failure = error
         finally:
             self._room.release()
 
-    def _contents(self, run: list[Place], fetched: list[_Sealed]) -> Iterator[bytes]:
+    def _one_ended(self, file: "_File") -> None:
+        if file.part_ended():
+            self._done.append((file.path, file.size, file.ended()))
+            self._underway.discard(file)
+
+    def _contents(self, places: Iterable[Place], fetched: list[_Sealed]) -> Iterator[bytes]:
         sealed = {blob: content for part in fetched for blob, content in part.result().items()}
-        for pack, blob in run:
+        for pack, blob in places:
             yield opened(self._seal, sealed[blob.id], blob, pack)
 
 
 class _File:
     """A file on its way; gone again if not all of it can be made."""
 
-    def __init__(self, root: int, path: bytes, folder: bytes, name: bytes, node: Node,
-                 parts: list[tuple[int, list[Place]]]) -> None:  # fmt: skip
-        self.path, self._node, self._missing = path, node, len(parts)
-        self.size = sum(blob.size for _, run in parts for _, blob in run)
+    def __init__(self, root: int, path: bytes, folder: bytes, name: bytes, node: Node, parts: list[Run]) -> None:
+        self.path, self._node = path, node
+        self.size = parts[-1].end if parts else 0
+        # One more, that it is not complete before all of them are under way; holes are there from the beginning.
+        self._missing = sum(not part.is_hole for part in parts) + 1
         self._error: Corrupt | OSError | None = None
         # The kernel lets one write to a file at a time, and those that wait there use a processor meanwhile.
         self._writing, self._counting = threading.Lock(), threading.Lock()
@@ -149,17 +153,3 @@ class _File:
         """Not all parts will come."""
         self._error = self._error or OSError("it was not finished")
         self.ended()
-
-
-def runs(places: list[Place]) -> Iterator[tuple[int, list[Place]]]:
-    """The blobs in turn, some at a time, with the place of the first in the file."""
-    run: list[Place] = []
-    start = length = 0
-    for place in places:
-        if run and length + place[1].size > _RUN:
-            yield start, run
-            run, start, length = [], start + length, 0
-        run.append(place)
-        length += place[1].size
-    if run:
-        yield start, run

@@ -15,7 +15,8 @@ from typing import Final
 
 from orlop.kernel.precontent import Group
 from orlop.snapshots import placeholders, target
-from orlop.snapshots.placeholders import CAPABILITY, Contents, Part, Placeholder
+from orlop.snapshots.placeholders import CAPABILITY, Contents, Placeholder
+from orlop.snapshots.runs import Run
 from orlop.volumes.bucket.journal import Journal
 from orlop.volumes.bucket.twins import Twins
 from orlop.volumes.bucket.waiting import Wait
@@ -37,7 +38,7 @@ class LazyFile:
         """``told`` is what it says of itself."""
         self.handle, self.told, self.lock, self.is_over = handle, told, threading.Lock(), False
         self._contents, self._group, self._journal, self._twins = contents, group, journal, twins
-        self._parts: Sequence[Part] = ()
+        self._parts: Sequence[Run] = ()
         self._done: set[int] = set()
         self.holes = 0
         """Bytes that are there from the beginning."""
@@ -67,7 +68,7 @@ class LazyFile:
         """The parts that are not there yet."""
         return [number for number in range(len(self._all())) if number not in self._done]
 
-    def begin(self, file: int, since: int, numbers: Iterable[int]) -> list[Part]:
+    def begin(self, file: int, since: int, numbers: Iterable[int]) -> list[Run]:
         """What has to be fetched for these parts to be there: the last one with them, and first; nothing if it is over.
 
         Who has changed the file after ``since`` was not us.
@@ -83,7 +84,7 @@ class LazyFile:
         missing = {last, *numbers} - self._done
         return [self._parts[number] for number in sorted(missing, key=lambda number: (number != last, number))]
 
-    def write(self, file: int, parts: Iterable[Part], sealed: Mapping[bytes, memoryview]) -> None:
+    def write(self, file: int, parts: Iterable[Run], sealed: Mapping[bytes, memoryview]) -> None:
         """Write ``parts``, as nobody had: to be followed by a sync, and `settle`."""
         for part in parts:
             self._place(file, part, self._contents.content(part, sealed))
@@ -95,7 +96,7 @@ class LazyFile:
         self._tidy(file)
         self._note(file)
 
-    def _place(self, file: int, part: Part, content: Iterable[bytes]) -> None:
+    def _place(self, file: int, part: Run, content: Iterable[bytes]) -> None:
         if self.told.is_large:
             self._twins.put(file, self.handle, self.told.size, part.start, content)
             return
@@ -104,7 +105,7 @@ class LazyFile:
             target.fill(file, piece, place)
             place += len(piece)
 
-    def settle(self, file: int, parts: Iterable[Part]) -> None:
+    def settle(self, file: int, parts: Iterable[Run]) -> None:
         """``parts`` are on disk: they are never written again, and when all are there, nobody asks any more."""
         if self.is_over:
             return
@@ -119,7 +120,7 @@ class LazyFile:
         if whole:
             self._finish(file)
 
-    def _all(self) -> Sequence[Part]:
+    def _all(self) -> Sequence[Run]:
         if not self._parts:
             self._parts = self._contents.parts(self.told)
             self._done.update(number for number, part in enumerate(self._parts) if part.is_hole)

@@ -11,7 +11,8 @@ from orlop.kernel import handles
 from orlop.kernel import syscalls as sc
 from orlop.kernel.precontent import Group
 from orlop.snapshots import placeholders
-from orlop.snapshots.placeholders import Contents, Part
+from orlop.snapshots.placeholders import Contents
+from orlop.snapshots.runs import Run
 from orlop.volumes.bucket.journal import Journal
 from orlop.volumes.bucket.lazyfile import LazyFile
 from orlop.volumes.bucket.twins import Twins
@@ -106,7 +107,7 @@ class Missing:
                 self._files[handle] = lazy
             return self._files[handle]
 
-    def _count(self, lazy: LazyFile, parts: Sequence[Part]) -> None:
+    def _count(self, lazy: LazyFile, parts: Sequence[Run]) -> None:
         with self._guard:
             self.fetched += sum(part.end - part.start for part in parts)
             if lazy.is_over and self._files.pop(lazy.handle, None) is not None:

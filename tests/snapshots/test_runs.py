@@ -1,13 +1,13 @@
-"""Holes are found again in what a repository says of a file."""
+"""A large file in runs: holes are found again in what a repository says of it."""
 
 import hashlib
 
 import pytest
 
-from orlop.snapshots import holes
+from orlop.snapshots import runs
 from orlop.snapshots.chunks import MAX
 from orlop.snapshots.packs import Blob
-from orlop.snapshots.restorelarge import Place
+from orlop.snapshots.runs import Place
 from orlop.snapshots.seal import OVERHEAD
 
 pytestmark = pytest.mark.part("D9")
@@ -23,8 +23,8 @@ def data(size: int, length: int = 0) -> Place:
 
 
 def split(*places: Place) -> list[tuple[int, int, bool]]:
-    found = holes.split([blob.id.hex() for _, blob in places], list(places))
-    return [(start, sum(blob.size for _, blob in run), is_hole) for start, run, is_hole in found]
+    found = runs.split([blob.id.hex() for _, blob in places], places)
+    return [(run.start, run.end - run.start, run.is_hole) for run in found]
 
 
 def test_a_long_hole_is_one_part_however_many_chunks_it_has() -> None:
@@ -49,8 +49,8 @@ def test_what_shrank_as_zeros_do_is_compared() -> None:
 
 def test_a_file_without_a_chunk_that_is_as_long_as_any_has_no_long_hole() -> None:
     assert split(data(MIB), zeros(MIB), data(MIB)) == [(0, 3 * MIB, False)]
-    assert not holes.may_have([zeros(MIB)[1].id.hex()])
-    assert holes.may_have([zeros(MAX)[1].id.hex()])
+    assert not runs.may_have_holes([zeros(MIB)[1].id.hex()])
+    assert runs.may_have_holes([zeros(MAX)[1].id.hex()])
 
 
 def test_a_length_that_no_chunk_has_is_not_made_to_be_compared() -> None:
