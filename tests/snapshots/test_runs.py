@@ -58,3 +58,11 @@ def test_a_length_that_no_chunk_has_is_not_made_to_be_compared() -> None:
         True,
         False,
     ]
+
+
+def test_who_was_given_zeros_instead_of_holes_gets_the_runs_that_they_were() -> None:
+    places = [data(MIB), zeros(MAX), zeros(MAX), data(MIB)]
+    found = list(runs.split([blob.id.hex() for _, blob in places], places, holes=False))
+
+    assert [place for run in found for place in run.places] == places
+    assert not any(run.is_hole for run in found)

@@ -18,7 +18,7 @@ from orlop.errors import Corrupt
 from orlop.snapshots import metadata, names, nodes, ranges, runs, target
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.repository import Repository, opened
-from orlop.snapshots.runs import Run
+from orlop.snapshots.runs import Place, Run
 from orlop.snapshots.treereader import TreeReader
 
 ATTRIBUTE: Final = names.OWN_ATTRIBUTES + "lazy"
@@ -33,7 +33,8 @@ _TREES: Final = 256
 class Placeholder(msgspec.Struct, array_like=True, frozen=True):
     """What a file stands for: ``size`` bytes, of the node ``name`` in the tree blob ``tree``.
 
-    A file whose own number is not ``inode`` is a copy that somebody made with all attributes.
+    A file whose own number is not ``inode`` is a copy that somebody made with all attributes. ``sparse`` says that its
+    long holes are there already.
     """
 
     tree: bytes
@@ -41,6 +42,7 @@ class Placeholder(msgspec.Struct, array_like=True, frozen=True):
     size: int
     inode: int
     capability: bytes = b""
+    sparse: bool = False
 
     @property
     def is_large(self) -> bool:
@@ -70,7 +72,9 @@ def make(repository: Repository, folder: int, name: bytes, node: Node, tree: str
     with target.NewFile(folder, name, 0) as fd:
         told = Placeholder(bytes.fromhex(tree), node.name, node.size, os.fstat(fd).st_ino, capability or b"")
         if told.is_large:
-            lazy.room(fd, node.size, _data(repository, node))
+            data = _data(repository, node)
+            told = msgspec.structs.replace(told, sparse=data != [(0, node.size)])
+            lazy.room(fd, node.size, data)
         else:
             os.posix_fallocate(fd, 0, node.size)
         os.setxattr(fd, ATTRIBUTE, msgspec.msgpack.encode(told))
@@ -106,7 +110,10 @@ class Contents:
 
     def parts(self, placeholder: Placeholder) -> list[Run]:
         """The parts in which it is fetched, in order: the same ones whenever one asks."""
-        return _parts(self._repository, self._node(placeholder), in_parts=placeholder.is_large)
+        node = self._node(placeholder)
+        if placeholder.is_large:
+            return _parts(self._repository, node, sparse=placeholder.sparse)
+        return [Run(0, node.size, tuple(_places(self._repository, node)))]
 
     def fetch(self, parts: list[Run]) -> dict[bytes, memoryview]:
         """The sealed blobs of all ``parts``, by few requests."""
@@ -134,12 +141,15 @@ class Contents:
         return {node.name: node for node in nodes.parsed(blob, tree)}
 
 
-def _parts(repository: Repository, node: Node, *, in_parts: bool) -> list[Run]:
-    content = node.content or []
-    places = [repository.place("data", bytes.fromhex(blob)) for blob in content]
+def _places(repository: Repository, node: Node) -> list[Place]:
+    places = [repository.place("data", bytes.fromhex(blob)) for blob in node.content or ()]
     if sum(blob.size for _, blob in places) != node.size:
         raise Corrupt(f"the content of {node.name!r} is not as long as its tree says")
-    return list(runs.split(content, places)) if in_parts else [Run(0, node.size, tuple(places))]
+    return places
+
+
+def _parts(repository: Repository, node: Node, *, sparse: bool) -> list[Run]:
+    return list(runs.split(node.content or (), _places(repository, node), holes=sparse))
 
 
 def _data(repository: Repository, node: Node) -> list[tuple[int, int]]:
@@ -147,7 +157,7 @@ def _data(repository: Repository, node: Node) -> list[tuple[int, int]]:
     if not runs.may_have_holes(node.content or ()):
         return [(0, node.size)]
     try:
-        parts = _parts(repository, node, in_parts=True)
+        parts = _parts(repository, node, sparse=True)
     except Corrupt:
         return [(0, node.size)]
     groups = [(hole, list(some)) for hole, some in itertools.groupby(parts, lambda part: part.is_hole)]

@@ -43,9 +43,9 @@ def may_have_holes(content: Sequence[str]) -> bool:
     return _zeros(MAX).hex() in content
 
 
-def split(content: Sequence[str], places: Sequence[Place]) -> Iterator[Run]:
-    """A file's runs in order; ``places`` are where the blobs of its ``content`` are."""
-    if not may_have_holes(content):
+def split(content: Sequence[str], places: Sequence[Place], *, holes: bool = True) -> Iterator[Run]:
+    """A file's runs in order; ``places`` are where the blobs of its ``content`` are. Without ``holes`` none is one."""
+    if not holes or not may_have_holes(content):
         yield from _runs(places, 0)
         return
     start, size = 0, sum(blob.size for _, blob in places)
