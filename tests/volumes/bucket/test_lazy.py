@@ -399,6 +399,23 @@ def test_nobody_reads_zeros_if_all_but_one_holder_are_killed_at_once(lab):
     assert run("cat", folder / "small") == SMALL
 
 
+def test_nobody_reads_zeros_if_only_the_keeper_is_left(lab):
+    lab.made(few)
+    folder = lab.attach(go=False)
+    eventually(lambda: len(lab.holders()) == 2)
+    time.sleep(1)  # the keeper looks four times a second
+
+    lab.kill(HYDRATING, HOLDING)
+    reader = subprocess.Popen(["cat", folder / "large"], stdout=subprocess.PIPE)
+    eventually(lambda: len(lab.holders()) == 2 and lab.processes(HYDRATING))
+    lab.fetch_all()
+
+    assert reader.communicate(timeout=30)[0] == LARGE
+    assert run("cat", folder / "small") == SMALL
+    lab.complete()
+    eventually(lambda: lab.holders() == [])
+
+
 @pytest.mark.part("P11")
 def test_a_volume_that_nobody_holds_any_more_is_stopped_and_goes_on_when_it_is_attached_anew(lab):
     lab.made(few)
@@ -406,7 +423,8 @@ def test_a_volume_that_nobody_holds_any_more_is_stopped_and_goes_on_when_it_is_a
     run("sh", "-c", f"echo written >{folder}/new && sync")
     eventually(lambda: len(lab.holders()) == 2)
 
-    lab.kill(HYDRATING, HOLDING)
+    lab.kill(KEEPING, HYDRATING, HOLDING)
+    lab.keep()
 
     eventually(lambda: lab.lazy.session().phase == "broken")
     assert subprocess.run(["cat", folder / "small"], capture_output=True).returncode != 0

@@ -2,7 +2,8 @@
 
 When the last process that has a fanotify group open dies, the kernel lets all who wait go on, and they read zeros. So
 two small processes have it open beside whoever fills the files: the first answers whoever asks for it, the other waits
-for its death, takes its place and makes another. They hold the filesystem, too: marks go when it is unmounted.
+for its death, takes its place and makes another. They hold the filesystem, too: marks go when it is unmounted. The
+keeper has both open as well (`Kept`), and starts the two anew if they are killed at once with whoever fills.
 
     python -m orlop.volumes.bucket.holding LISTENER GROUP ROOT    three open files, by number
 """
@@ -16,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from orlop.volumes.bucket.sessions import Place
@@ -57,6 +58,37 @@ def end(place: Path) -> None:
     with contextlib.suppress(OSError), _asked(place, _END) as asked:
         asked.recv(1)
     place.unlink(missing_ok=True)
+
+
+class Kept:
+    """What is held at ``place``, held by this process too; a context, that is entered and left by one thread."""
+
+    def __init__(self, place: Path) -> None:
+        """Nothing is kept before `look` has found it."""
+        self._place = place
+        self._files: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files or ():
+            os.close(file)
+
+    def look(self) -> bool:
+        """Take what is held, unless that was done; whether anybody else holds it."""
+        found = held(self._place)
+        if self._files is None:
+            self._files = found
+        else:
+            for file in found or ():
+                os.close(file)
+        return found is not None
+
+    def hold_again(self) -> None:
+        """Nobody else holds it any more: let two processes do so, if there is anything to be held."""
+        if self._files is not None:
+            start(self._place, *self._files)
 
 
 def forget(place: "Place") -> None:

@@ -14,6 +14,7 @@ from orlop.errors import Busy, NotFound, OrlopError
 from orlop.kernel import freeze, loop
 from orlop.snapshots.prune import prune
 from orlop.volumes import image
+from orlop.volumes.bucket import holding
 from orlop.volumes.bucket.lease import Fenced, acquire, release, renew
 from orlop.volumes.bucket.sessions import Session
 from orlop.volumes.bucket.settings import sync, ttl
@@ -139,12 +140,30 @@ class Keeper:
                 due = self._clock.now() + min(seconds, 10)
 
     def _hydrate(self, session: Session) -> None:
-        """See to it that a process fetches the files of a volume that is used before they are here."""
-        while (now := self._current(session)) is not None and (now.phase == "fetching" or self._is_lazy(now)):
-            if now.phase in ("using", "leaving") and not self._sessions.is_hydrated(now.key):
-                self._use.hydrate(now.key)
-                self._clock.sleep(_AGAIN)
-            self._clock.sleep(_LOOK)
+        """See to it that a process fetches the files of a volume that is used before they are here.
+
+        Meanwhile what holds back their readers is held here, too.
+        """
+        with holding.Kept(self._sessions.place(session.key).hold) as kept:
+            while (now := self._unfetched(session)) is not None:
+                if now.phase in ("using", "leaving"):
+                    self._keep_fetching(now, kept)
+                self._clock.sleep(_LOOK)
+
+    def _keep_fetching(self, session: Session, kept: holding.Kept) -> None:
+        is_held = kept.look()
+        if self._sessions.is_hydrated(session.key):
+            return  # it holds, and lets others hold, what it needs
+        # Looked at once more: who lets go of it on purpose has said first that nothing is missing, or nobody uses it.
+        if not is_held and self._unfetched(session) is not None:
+            kept.hold_again()
+        self._use.hydrate(session.key)
+        self._clock.sleep(_AGAIN)
+
+    def _unfetched(self, session: Session) -> Session | None:
+        """The session as it is now; None if it is over, or all files are here."""
+        now = self._current(session)
+        return now if now is not None and (now.phase == "fetching" or self._is_lazy(now)) else None
 
     def _is_lazy(self, session: Session) -> bool:
         base = self._use.copy(session.key).base
