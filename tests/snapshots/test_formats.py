@@ -123,6 +123,17 @@ def test_what_is_loaded_into_a_table_later_changes_nothing_that_was_there() -> N
     assert table.get_all(wanted) == [table.get(blob) for blob in wanted]
 
 
+@pytest.mark.parametrize("twice", [0, 4094, 4095, 4096, 9_999])
+def test_an_id_that_is_loaded_twice_at_once_is_in_a_table_once(twice: int) -> None:
+    table = Table(4)
+    ids = sorted(hashlib.sha256(str(number).encode()).digest() for number in range(10_000))
+
+    table.load([*(blob + b"1111" for blob in ids), ids[twice] + b"0000", ids[twice] + b"2222"])
+
+    assert len(table) == 10_000
+    assert [value for _, value in table.items()] == [b"1111"] * 10_000
+
+
 def pieces(fd: int, start: int, end: int, cutting: chunks.Cutting) -> list[bytes]:
     return [
         bytes(piece.size) if isinstance(piece, Zeros) else bytes(piece) for piece in chunks.cut(fd, start, end, cutting)

@@ -164,11 +164,13 @@ def test_kills_among_saves_and_prunes_lose_nothing_in_any_order(key: Repository)
 
 @pytest.mark.campaign
 @pytest.mark.part("S5")
+@pytest.mark.timeout(1800)
 def test_many_orders(key: Repository) -> None:
     no_order_loses_anything(key, range(1000, 3000))
 
 
 @pytest.mark.campaign
 @pytest.mark.part("S5")
+@pytest.mark.timeout(1800)
 def test_many_kills(key: Repository) -> None:
     no_kill_loses_anything(key, range(1000, 3000))

@@ -16,6 +16,8 @@ _ID: Final = 32
 _NEW: Final = 1 << 15
 """Entries in the dictionary at most; about 5 MB."""
 
+_PIECE: Final = 1 << 12
+"""Entries whose ids and values are cut apart at once."""
 _LONGEST: Final = 1 << 18
 """Entries in a run that is made of two: for a moment both are in memory, and the new one twice."""
 
@@ -79,9 +81,8 @@ class Table:
         runs = list(self._runs)
         while runs and len(runs[-1]) + len(records) <= _LONGEST:
             records = [*map(b"".join, runs.pop().items()), *records]
-        ids, values = _sorted(records)
-        if ids:
-            runs.append(_Run(b"".join(ids), b"".join(values), self._width))
+        if records:
+            runs.append(_Run(*_sorted(records), self._width))
         self._runs = runs
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
@@ -105,15 +106,22 @@ class Table:
         self._runs = [*runs, run]
 
 
-def _sorted(records: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The ids in order, and their values; of equal ids the first one's."""
+def _sorted(records: list[bytes]) -> tuple[bytes, bytes]:
+    """All ids in order, and all their values; of equal ids the first one's."""
     # By the whole record, which is quicker than by a part of it, and wrong only where ids are equal: that is rare.
     by_id = sorted(records)
-    ids = [record[:_ID] for record in by_id]
-    if any(map(operator.eq, ids, itertools.islice(ids, 1, None))):
-        first = {record[:_ID]: record for record in reversed(records)}
-        return _sorted(list(first.values()))
-    return ids, [record[_ID:] for record in by_id]
+    ids, values, last = list[bytes](), list[bytes](), b""
+    for start in range(0, len(by_id), _PIECE):
+        # Cut and joined by pieces: the parts of all at once would take more memory than everything else here.
+        some = by_id[start : start + _PIECE]
+        heads = [record[:_ID] for record in some]
+        if heads[0] == last or any(map(operator.eq, heads, itertools.islice(heads, 1, None))):
+            first = {record[:_ID]: record for record in reversed(records)}
+            return _sorted(list(first.values()))
+        ids.append(b"".join(heads))
+        values.append(b"".join([record[_ID:] for record in some]))
+        last = heads[-1]
+    return b"".join(ids), b"".join(values)
 
 
 class _Run:
