@@ -9,7 +9,7 @@ from orlop.errors import Corrupt, NotFound
 from orlop.objects.store import ObjectInfo, ObjectStore
 from orlop.snapshots import ahead, documents, index, names, nodes, packs
 from orlop.snapshots.briefs import FileBrief, brief
-from orlop.snapshots.documents import IndexFile, KeyFile, SnapshotFile
+from orlop.snapshots.documents import KeyFile, SnapshotFile
 from orlop.snapshots.indexes import Reading
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import Blob, pack_key
@@ -88,19 +88,18 @@ class _Check:
         documents.decode(content, KeyFile, f"keys/{name}")
 
     def _look_at_snapshot(self, name: str, content: bytes) -> None:
-        plain = self._repository.unsealed("snapshots", name, content)
-        self._snapshots[name] = documents.decode(plain, SnapshotFile, f"snapshots/{name}")
+        self._snapshots[name] = self._repository.snapshot_file(name, content)
 
     def _look_at_index(self, name: str, content: bytes) -> None:
-        plain = self._repository.unsealed("index", name, content)
-        file = documents.decode(plain, IndexFile, f"index/{name}")
+        file = self._repository.index_file(name, content)
         self._reading.add(name, file)
         self._files[name] = brief(file)
 
     # -- packs
 
     def _packs(self, there: Mapping[str, ObjectInfo]) -> Iterator[Fault]:
-        for pack, told in {pack: told for file in self._files.values() for pack, told in file.packs.items()}.items():
+        listed = {pack: told for file in self._files.values() for pack, told in file.packs.items()}
+        for pack, told in listed.items():
             info = there.get(pack)
             if info is None or info.size <= told.end:
                 key = pack_key(pack)

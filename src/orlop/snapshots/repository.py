@@ -49,7 +49,7 @@ class Repository:
         self.store, self.config = store, config
         self.seal = Seal(keys)
         self.sealing_keys, self._key = keys, key
-        self.indexes = Indexes(self._index_names, self._sealed_index, self._index_file)
+        self.indexes = Indexes(self._index_names, self._sealed_index, self.index_file)
         self._snapshots: dict[str, SnapshotFile] = {}
 
     @classmethod
@@ -110,13 +110,12 @@ class Repository:
 
     def load(self, folder: str, name: str) -> bytes:
         """The content of a sealed document; raises `NotFound`, or `Corrupt` naming it."""
-        return self.unsealed(folder, name, self._sealed(folder, name))
+        return self._unsealed(folder, name, self._sealed(folder, name))
 
     def _sealed(self, folder: str, name: str) -> bytes:
         return b"".join(self.store.read(f"{folder}/{name}"))
 
-    def unsealed(self, folder: str, name: str, sealed: bytes) -> bytes:
-        """The content of a document that was read; raises `Corrupt` naming it."""
+    def _unsealed(self, folder: str, name: str, sealed: bytes) -> bytes:
         key = f"{folder}/{name}"
         if hashlib.sha256(sealed).hexdigest() != name:
             raise Corrupt(f"object {key!r} is damaged: its content has another name")
@@ -153,7 +152,11 @@ class Repository:
 
     def snapshot(self, name: str) -> SnapshotFile:
         """One snapshot; raises `NotFound` or `Corrupt`."""
-        return documents.decode(self.load("snapshots", name), SnapshotFile, f"snapshots/{name}")
+        return self.snapshot_file(name, self._sealed("snapshots", name))
+
+    def snapshot_file(self, name: str, sealed: bytes) -> SnapshotFile:
+        """A snapshot that was read; raises `Corrupt` naming it."""
+        return documents.decode(self._unsealed("snapshots", name, sealed), SnapshotFile, f"snapshots/{name}")
 
     def forget(self, name: str) -> None:
         """Delete a snapshot; its blobs stay until a prune finds that nothing needs them."""
@@ -172,8 +175,9 @@ class Repository:
     def _sealed_index(self, name: str) -> bytes:
         return self._sealed("index", name)
 
-    def _index_file(self, name: str, sealed: bytes) -> IndexFile:
-        return documents.decode(self.unsealed("index", name, sealed), IndexFile, f"index/{name}")
+    def index_file(self, name: str, sealed: bytes) -> IndexFile:
+        """An index file that was read; raises `Corrupt` naming it."""
+        return documents.decode(self._unsealed("index", name, sealed), IndexFile, f"index/{name}")
 
     def has(self, kind: Kind, blob: bytes) -> bool:
         """Whether a blob is there."""

@@ -30,6 +30,7 @@ _XFS_LABEL = slice(108, 120)
 _UNIQUE = {"xfs": ("nouuid",), "ext4": ()}
 """A clone has its original's UUID: XFS may not refuse that. That no image is mounted twice is a loop device's care."""
 _SMALL = 512 << 20
+"""Bytes up to which an ext4 is made of small blocks."""
 LEAST = {"xfs": 300 << 20, "ext4": 1 << 20}
 """The smallest size, in bytes, by filesystem (mkfs.xfs(8), mke2fs(8))."""
 

@@ -187,6 +187,15 @@ def is_missing(path: Path) -> bool:
     return placeholders.of(str(path)) is not None
 
 
+def holds_marks(process: int) -> bool:
+    """Whether it has a fanotify group open."""
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(OSError):
+            if os.readlink(file) == "anon_inode:[fanotify]":
+                return True
+    return False
+
+
 SMALL, LARGE = os.urandom(5000), os.urandom(40 << 20)
 
 
@@ -403,7 +412,7 @@ def test_nobody_reads_zeros_if_only_the_keeper_is_left(lab):
     lab.made(few)
     folder = lab.attach(go=False)
     eventually(lambda: len(lab.holders()) == 2)
-    time.sleep(1)  # the keeper looks four times a second
+    eventually(lambda: any(map(holds_marks, lab.processes(KEEPING))))
 
     lab.kill(HYDRATING, HOLDING)
     reader = subprocess.Popen(["cat", folder / "large"], stdout=subprocess.PIPE)

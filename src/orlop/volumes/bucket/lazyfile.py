@@ -40,11 +40,14 @@ class LazyFile:
         self._contents, self._group, self._journal, self._twins = contents, group, journal, twins
         self._parts: Sequence[Run] = ()
         self._done: set[int] = set()
-        self.holes = 0
-        """Bytes that are there from the beginning."""
         self._is_touched, self._changed, self._path = False, 0, ""
         self._capability = told.capability
         self._status: os.stat_result
+
+    @property
+    def holes(self) -> int:
+        """Bytes that were there from the beginning."""
+        return sum(part.end - part.start for part in self._parts if part.is_hole)
 
     def had(self, parts: Iterable[int]) -> None:
         """These parts were fetched by a process before this one, which may have let somebody in."""
@@ -124,7 +127,6 @@ class LazyFile:
         if not self._parts:
             self._parts = self._contents.parts(self.told)
             self._done.update(number for number, part in enumerate(self._parts) if part.is_hole)
-            self.holes = sum(part.end - part.start for part in self._parts if part.is_hole)
         return self._parts
 
     def _note(self, file: int) -> None:
