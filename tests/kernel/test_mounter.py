@@ -49,6 +49,20 @@ def test_a_bind_shows_the_folder_and_goes_without_a_trace(target: Path, source: 
     mounter.unmount(target)
 
 
+def test_a_mount_that_goes_while_it_is_asked_has_not_answered(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounter, ask = KernelMounter(), os.statvfs
+
+    def goes(path: Path) -> os.statvfs_result:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+        return ask(path)
+
+    mounter.mount([Mount("tmpfs", "tmpfs")], target)
+    assert mounter.mounted(target)
+    monkeypatch.setattr(os, "statvfs", goes)
+
+    assert not mounter.mounted(target)
+
+
 def test_a_read_only_bind_refuses_writes(target: Path, source: Path) -> None:
     KernelMounter().mount([Mount.bind(source, "ro", "nosuid")], target)
 

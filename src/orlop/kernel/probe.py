@@ -46,7 +46,9 @@ def answers(target: Path, patience: float, file: str = "") -> bool:
         if found is None:
             return False
         # A block device's filesystem is the kernel's own and always answers.
-        return bool(os.statvfs(target)) if found.on_device else _ask(target, patience, file)
+        answered = bool(os.statvfs(target)) if found.on_device else _ask(target, patience, file)
+        # Where a mount went meanwhile with its server, the folder below it has answered.
+        return answered and sc.mount_at(target) == found
     except OSError:
         return False
 
