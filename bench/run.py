@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import figures
+import memory
 
 HERE = Path(__file__).parent
 # The servers are those of the tests.
@@ -21,7 +22,8 @@ def main(only: str | None) -> None:
         names = ", ".join(path.stem for path in sorted(HERE.glob("*_*.py")))
         sys.exit(f"bench: no benchmark {only!r}; there are {names}")
     for path in paths:
-        found = _load(path).measure()
+        with memory.kept():
+            found = _load(path).measure()
         print(f"\n{path.stem} -> {figures.write(path.stem, found).relative_to(HERE.parent)}")
         for figure in found:
             print(_line(figure))
