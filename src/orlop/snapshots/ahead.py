@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 MOST = 8
@@ -10,6 +11,16 @@ MOST = 8
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+
+@contextmanager
+def beside(ask: Callable[[], A]) -> Iterator[Future[A]]:
+    """Ask while the body of the context does something else, and has not to wait for it; leaving the context waits."""
+    with ThreadPoolExecutor(1, thread_name_prefix="beside") as thread:
+        answer = thread.submit(ask)
+        if MOST == 1:
+            answer.exception()
+        yield answer
 
 
 def asked(ask: Callable[[Q], A], questions: Iterable[Q], most: int | None = None) -> Iterator[tuple[Q, Future[A]]]:

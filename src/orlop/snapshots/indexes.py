@@ -7,7 +7,7 @@ may have said what is not true any more: then all are read from the beginning.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Set
 from typing import Final, TypeVar
 
 from orlop.errors import NotFound, Unavailable
@@ -31,6 +31,11 @@ class Indexes:
         self._reading = threading.RLock()
 
     @property
+    def were_read(self) -> bool:
+        """Whether another look has only to be told what is new."""
+        return self._now is not None
+
+    @property
     def live(self) -> Index:
         """The blobs in packs that no prune has marked, as of the last look."""
         return self._known.live
@@ -41,8 +46,13 @@ class Indexes:
         return self._known.marked
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names of the files that were there at the last look."""
+        return frozenset(self._known.names)
+
+    @property
     def plain(self) -> frozenset[str]:
-        """The names of the files that mark nothing."""
+        """The names of those that mark nothing."""
         return frozenset(self._known.plain)
 
     def look(self) -> Index:
@@ -83,21 +93,28 @@ class Indexes:
         """One index file; raises `NotFound` or `Corrupt`."""
         return self._unseal(name, self._fetch(name))
 
-    def files(self, known: Collection[str] = ()) -> dict[str, IndexFile]:
-        """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms."""
+    def files(self, known: Collection[str] = (), expected: Set[str] = frozenset()) -> dict[str, IndexFile]:
+        """All index files but those ``known``, by name; one that is replaced meanwhile is seen in one of its forms.
+
+        Where all that are ``expected`` are listed, what replaces one of them may be missing.
+        """
         found: dict[str, IndexFile] = {}
         for attempt, listed in enumerate(self._listings()):
             names = listed.difference(known)
+            is_as_before = bool(expected) and expected <= listed
             # A prune that replaces one during a listing may hide it under both its names: the next listing has it.
-            if attempt and names <= found.keys():
+            if (attempt or is_as_before) and names <= found.keys():
                 return {name: found[name] for name in names}
             found.update(self._loaded(names - found.keys()))
         raise _never_still()
 
     def _settled(self, read: "Reading", see: Callable[[str, IndexFile], None]) -> "Reading":
-        """What there is when two listings agree; ``see`` is told of what had to be read for that."""
+        """What there is when two listings agree; ``see`` is told of what had to be read for that.
+
+        The first of the two may be the one by which was read before.
+        """
         for attempt, names in enumerate(self._listings()):
-            if attempt and names == read.names:
+            if (attempt or read.names) and names == read.names:
                 return read
             if read.names - names:
                 read = Reading()

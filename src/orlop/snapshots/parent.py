@@ -79,7 +79,8 @@ class Parent:
 
     def _look(self, snapshot: str, name: bytes, *, clones: bool) -> None:
         try:
-            file = self._writer.repository.snapshot(snapshot)
+            # It may be gone by now, and all its blobs: what is relied on is looked for in the index.
+            file = self._writer.repository.known_snapshot(snapshot)
             found = [node for node in self._trees.nodes(file.tree) if nodes.name_of(node) == name]
         except (NotFound, Corrupt):
             return

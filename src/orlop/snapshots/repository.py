@@ -9,7 +9,7 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -70,11 +70,13 @@ class Repository:
     @classmethod
     def open(cls, store: ObjectStore, password: bytes) -> Self:
         """An existing repository; raises `NotFound` if there is none, `Invalid` for a wrong password."""
-        try:
-            sealed = b"".join(store.read("config"))
-        except NotFound:
-            raise NotFound("there is no repository in this place; create one first") from None
-        name, keys, plain = _opened_key(store, keyfiles.check_password(password), sealed)
+        keyfiles.check_password(password)
+        with ahead.beside(lambda: list(store.walk("keys/"))) as listed:
+            try:
+                sealed = b"".join(store.read("config"))
+            except NotFound:
+                raise NotFound("there is no repository in this place; create one first") from None
+            name, keys, plain = _opened_key(store, listed.result(), password, sealed)
         config = documents.decode(plain, Config, "config")
         if config.version not in (1, VERSION):
             raise Invalid(f"the repository has format version {config.version}; this release knows 1 and {VERSION}")
@@ -153,6 +155,10 @@ class Repository:
     def snapshot(self, name: str) -> SnapshotFile:
         """One snapshot; raises `NotFound` or `Corrupt`."""
         return self.snapshot_file(name, self._sealed("snapshots", name))
+
+    def known_snapshot(self, name: str) -> SnapshotFile:
+        """The same; whether one that was read before is still there is not asked."""
+        return self._snapshots.get(name) or self.snapshot(name)
 
     def snapshot_file(self, name: str, sealed: bytes) -> SnapshotFile:
         """A snapshot that was read; raises `Corrupt` naming it."""
@@ -241,13 +247,15 @@ def _add_key(store: ObjectStore, keys: SealingKeys, password: bytes, *, is_rando
     return name
 
 
-def _opened_key(store: ObjectStore, password: bytes, sealed: bytes) -> tuple[str, SealingKeys, bytes]:
+def _opened_key(
+    store: ObjectStore, files: Iterable[ObjectInfo], password: bytes, sealed: bytes
+) -> tuple[str, SealingKeys, bytes]:
     """The key file that the password opens, its keys, and the config that these open.
 
     Of two that made the repository at once, one may have left a key file that opens nothing.
     """
     damaged: list[str] = []
-    for info in store.walk("keys/"):
+    for info in files:
         name = info.key.removeprefix("keys/")
         content = b"".join(store.read(info.key))
         if hashlib.sha256(content).hexdigest() != name:

@@ -4,6 +4,7 @@ A `Writer` holds the shared lock. Whoever adds a blob hands over its sealed form
 stores packs by a few threads, and writes the index of those that are stored.
 """
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import Final, Self
 
 import msgspec
 
-from orlop.snapshots import index
+from orlop.snapshots import ahead, index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
 from orlop.snapshots.index import Index
 from orlop.snapshots.locks import Lock
@@ -35,7 +36,7 @@ class Writer:
         self.repository = repository
         self.lock, self._is_prune = Lock(repository, prune=prune), prune
         self.stored_bytes = 0
-        self._before, self._known = Index(), set[str]()
+        self._before, self._known, self._expected = Index(), set[str](), set[str]()
         self._relied: set[int] = set()
         self._own: set[str] = set()
         self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
@@ -52,11 +53,16 @@ class Writer:
 
         A prune looks at the index itself, and relies on nothing that is there.
         """
-        self.lock.__enter__()
+        indexes = self.repository.indexes
+        if self._is_prune:
+            self.lock.__enter__()
+            return self
+        # What takes long is read while the lock is taken; what counts is whether all of it is there afterwards.
+        with ahead.beside(indexes.look) if not indexes.were_read else contextlib.nullcontext():
+            self.lock.__enter__()
         try:
-            if not self._is_prune:
-                self._before = self.repository.indexes.look()
-                self._known = set(self.repository.indexes.plain)
+            self._before = indexes.look()
+            self._known, self._expected = set(indexes.plain), set(indexes.names)
         except BaseException:
             self.lock.__exit__()
             raise
@@ -146,8 +152,9 @@ class Writer:
     def commit(self, snapshot: SnapshotFile) -> str:
         """Make a snapshot of what was added; returns its id. Raises `Busy` if the lock was lost meanwhile."""
         self.flush()
-        self._keep()
-        self.lock.check()
+        with ahead.beside(self.lock.check) as is_held:
+            self._keep()
+        is_held.result()
         name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
         # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
         self._keep()
@@ -157,11 +164,13 @@ class Writer:
         """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more.
 
         A mark without blobs is of a pack of ours that had no index yet: the one we wrote since lists it as live.
+        One listing is enough if all that we knew is there. A prune that has looked for snapshots before ours was there
+        had deleted what lists our packs before that; one that looks later sees ours, and keeps what it needs itself.
         """
         relied = self._own.union(self._before.pack_name(number) for number in self._relied)
         marked = [
             pack
-            for file in self.repository.indexes.files(self._known).values()
+            for file in self.repository.indexes.files(self._known, self._expected).values()
             for pack in file.packs_to_delete or ()
             if pack.blobs and pack.id in relied
         ]
@@ -199,6 +208,7 @@ class Writer:
             name, _ = self.repository.put("index", msgspec.json.encode(file))
             # It marks nothing: `_keep` need not read it, which would take the memory of all of them at once.
             self._known.add(name)
+            self._expected.add(name)
             self.repository.indexes.wrote(name, file)
             for entry in entries:
                 for blob in entry.blobs or ():
