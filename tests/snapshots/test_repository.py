@@ -283,6 +283,76 @@ def test_a_second_save_reads_none_of_the_index_files_that_are_known(tmp_path: Pa
     assert new in repository.snapshots()
 
 
+class Watched(FolderStore):
+    """Remembers what was asked."""
+
+    asked: list[str]
+
+    def walk(self, prefix: str = ""):  # type: ignore[no-untyped-def]
+        self.asked.append(f"list {prefix}")
+        return super().walk(prefix)
+
+    def read(self, key, start=0, end=None):  # type: ignore[no-untyped-def]
+        self.asked.append(f"read {key.partition('/')[0]}")
+        return super().read(key, start, end)
+
+
+def test_a_save_asks_for_the_index_no_more_often_than_it_must(tmp_path: Path) -> None:
+    store = Watched(tmp_path)
+    store.asked = []
+    first = Repository.create(store, PASSWORD)
+    saved(first, b"content")
+    repository = Repository.open(store, PASSWORD)
+
+    store.asked.clear()
+    saved(repository, b"content")
+    # Read while the lock was taken; then: it is still so, nothing we rely on is marked, and still nothing.
+    assert sorted(store.asked) == ["list index/"] * 5 + ["list locks/"] * 2 + ["read index", "read locks"]
+
+    store.asked.clear()
+    saved(repository, b"content")
+    assert sorted(store.asked) == ["list index/"] * 3 + ["list locks/"] * 2 + ["read locks"]
+
+
+@pytest.mark.part("S5")
+@pytest.mark.parametrize("verb", ["snapshots/", "locks/"])
+def test_a_mark_that_a_listing_hides_is_seen_all_the_same(tmp_path: Path, verb: str) -> None:
+    class Marking(FolderStore):
+        """At a write, a prune marks everything; the next listing has neither what it deleted nor what it wrote."""
+
+        hidden: set[str]
+        is_armed = False
+
+        def write(self, key, data, *, only_if=None):  # type: ignore[no-untyped-def]
+            info = super().write(key, data, only_if=only_if)
+            if self.is_armed and key.startswith(verb):
+                self.is_armed = False
+                for name, file in other.indexes.files().items():
+                    marks, _ = other.put("index", msgspec.json.encode(IndexFile(None, packs_to_delete=file.packs)))
+                    self.hidden.add(f"index/{marks}")
+                    other.remove("index", name)
+            return info
+
+        def walk(self, prefix: str = ""):  # type: ignore[no-untyped-def]
+            found = [info for info in super().walk(prefix) if info.key not in self.hidden]
+            if prefix == "index/":
+                self.hidden = set()
+            return iter(found)
+
+    store = Marking(tmp_path)
+    store.hidden = set()
+    Repository.create(store, PASSWORD)
+    other = Repository.open(FolderStore(tmp_path), PASSWORD)
+    repository = Repository.open(store, PASSWORD)
+    saved(repository, b"content")
+
+    store.is_armed = True
+    saved(repository, b"content")
+
+    # Saved again, or said to be live again.
+    assert Repository.open(FolderStore(tmp_path), PASSWORD).has("data", hashlib.sha256(b"content").digest())
+
+
 def test_what_an_interrupted_save_stored_counts_only_if_an_index_has_it(repository: Repository) -> None:
     with pytest.raises(Busy), Writer(repository) as writer:
         writer.add("data", b"half")
