@@ -47,7 +47,8 @@ if verb == "init":
     Repository.create(place, password, is_random=True)
     sys.exit()
 repository = Repository.open(place, password)
-last = next(reversed(repository.snapshots()), None)
+snapshots = repository.snapshots()
+last = next(reversed(snapshots), None)
 if verb == "save" and volume:
     from orlop.snapshots.save import About, save
     from orlop.volumes.comparing import by_blocks
@@ -62,7 +63,7 @@ elif verb == "save":
     assert save(repository, folder, About("data", time.time_ns()), parent=last).is_complete
 else:
     from orlop.snapshots.restore import restore
-    assert not restore(repository, repository.snapshot(last), folder, path="data").problems
+    assert not restore(repository, snapshots[last], folder, path="data").problems
 # What getrusage says of this process begins with the memory of the one that started it.
 own = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1000)

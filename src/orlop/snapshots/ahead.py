@@ -8,6 +8,8 @@ from typing import TypeVar
 
 MOST = 8
 """Questions to a store at once, and so answers in memory; 1 for a test that decides what comes after what."""
+PARTS = 16
+"""Parts of packs that a restore asks for at once: a megabyte or two each, which half as many do not fetch in time."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")

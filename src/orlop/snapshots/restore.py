@@ -16,7 +16,7 @@ from orlop.kernel import heap
 from orlop.snapshots import metadata, nodes, placeholders, source, target
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.documents import SnapshotFile
-from orlop.snapshots.locks import Lock
+from orlop.snapshots.entering import reading
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.report import Kind, Problem, Progress
 from orlop.snapshots.repository import Repository
@@ -51,9 +51,8 @@ def restore(repository: Repository, snapshot: SnapshotFile, folder: Path, *, pat
     and reported.
     """
     count = processes if processes is not None else min(8, os.cpu_count() or 1)
-    # The lock: what this snapshot needs stays until we have it, even if somebody forgets the snapshot.
     heap.shared()
-    with Lock(repository), heap.kept():
+    with reading(repository), heap.kept():
         trees = TreeReader(repository)
         node = find(trees, snapshot, path)
         folder.mkdir(parents=True, exist_ok=True)

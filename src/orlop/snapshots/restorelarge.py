@@ -16,7 +16,7 @@ from orlop.snapshots.report import Problem
 from orlop.snapshots.repository import Repository, opened
 from orlop.snapshots.runs import Place, Run
 
-_AHEAD: Final = 8
+_AHEAD: Final = ahead.PARTS
 """Runs that are fetched or made: a store in another town answers after as long as several of them take to be made."""
 _Sealed = Future[dict[bytes, memoryview]]
 """A range of a pack on its way: blobs by id."""
@@ -29,7 +29,7 @@ class LargeRestores:
         self._store, self._seal, self._root = repository.store, repository.seal, root
         # One more than there are processors: of those that write to the same file all but one wait.
         self._threads = ThreadPoolExecutor(threads + 1, thread_name_prefix="restore")
-        self._fetchers = ThreadPoolExecutor(ahead.MOST, thread_name_prefix="fetch")
+        self._fetchers = ThreadPoolExecutor(ahead.PARTS, thread_name_prefix="fetch")
         self._room = threading.BoundedSemaphore(_AHEAD)
         self._underway: set[_File] = set()
         self._done: list[tuple[bytes, int, Problem | None]] = []

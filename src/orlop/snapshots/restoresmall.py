@@ -19,7 +19,7 @@ from orlop.snapshots.workers import Workers
 
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 2 << 20
-_AHEAD: Final = 8
+_AHEAD: Final = ahead.PARTS
 """Batches that are fetched or wait for a process."""
 
 Told = Callable[[bytes, int, Problem | None], None]
@@ -46,7 +46,7 @@ class SmallRestores:
         self._results: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
         start = Start(repository.sealing_keys, root)
         self._workers = Workers("orlop.snapshots.restoreworker", start, root, Done, self._results.put, count=count)
-        self._fetchers = ThreadPoolExecutor(ahead.MOST, thread_name_prefix="fetch")
+        self._fetchers = ThreadPoolExecutor(ahead.PARTS, thread_name_prefix="fetch")
         self._batch = _Batch()
         self._fetching: deque[tuple[Job, list[Future[bytes]]]] = deque()
         self._at_work: dict[int, list[bytes]] = {}

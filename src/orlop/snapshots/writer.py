@@ -4,7 +4,6 @@ A `Writer` holds the shared lock. Whoever adds a blob hands over its sealed form
 stores packs by a few threads, and writes the index of those that are stored.
 """
 
-import contextlib
 import hashlib
 import threading
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ import msgspec
 
 from orlop.snapshots import ahead, index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
+from orlop.snapshots.entering import enter
 from orlop.snapshots.index import Index
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import Kind, PackBuilder, pack_key
@@ -53,19 +53,11 @@ class Writer:
 
         A prune looks at the index itself, and relies on nothing that is there.
         """
-        indexes = self.repository.indexes
         if self._is_prune:
             self.lock.__enter__()
             return self
-        # What takes long is read while the lock is taken; what counts is whether all of it is there afterwards.
-        with ahead.beside(indexes.look) if not indexes.were_read else contextlib.nullcontext():
-            self.lock.__enter__()
-        try:
-            self._before = indexes.look()
-            self._known, self._expected = set(indexes.plain), set(indexes.names)
-        except BaseException:
-            self.lock.__exit__()
-            raise
+        self._before = enter(self.lock, self.repository)
+        self._known, self._expected = set(self.repository.indexes.plain), set(self.repository.indexes.names)
         return self
 
     def __exit__(self, *_: object) -> None:
