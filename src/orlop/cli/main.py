@@ -1,36 +1,28 @@
 """The command ``orlop``: its parser, and how errors reach a person."""
 
 import errno
-import importlib
 import sys
+from collections.abc import Mapping
+from typing import ClassVar
 
 import click
 
 from orlop import __version__
+from orlop.cli.lazily import LazyGroup
 from orlop.errors import OrlopError
 
 _COMMANDS = (
     "backup", "completion", "driver", "hydrate", "info", "install", "keep", "plugin", "restore", "secret", "serve",
     "snapshot", "system", "uninstall", "volume",
 )  # fmt: skip
-"""Each is in the module of its name, which is imported when it is asked for: starting has to be quick."""
 _ELSEWHERE = {"info": "system", "restore": "backup", "uninstall": "install"}
+"""Those that are not in the module of their name."""
 
 
-class Commands(click.Group):
+class Commands(LazyGroup):
     """The commands, in which an orlop error is one line on standard error and exit status 1."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """See `click.Group.list_commands`."""
-        return sorted({*_COMMANDS, *super().list_commands(ctx)})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """See `click.Group.get_command`."""
-        if cmd_name not in _COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        module = importlib.import_module(f"orlop.cli.{_ELSEWHERE.get(cmd_name, cmd_name)}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
+    modules: ClassVar[Mapping[str, str]] = {name: _ELSEWHERE.get(name, name) for name in _COMMANDS}
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was asked for."""

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import click
 
@@ -13,11 +14,11 @@ from orlop.cli.archive import export, import_
 from orlop.cli.engines import Engines, asking
 from orlop.cli.filters import Filters, labelled
 from orlop.cli.labels import known_labels
+from orlop.cli.lazily import LazyGroup
 from orlop.cli.migrate import migrate
 from orlop.cli.options import configured, each, mapping
 from orlop.cli.publish import publish
 from orlop.cli.removal import prune, restore, rm
-from orlop.cli.rewind import clone, rollback
 from orlop.errors import Invalid, OrlopError
 from orlop.state import Row
 from orlop.volumes.service import DRIVER_OPTION, VolumeService
@@ -37,12 +38,17 @@ _HEADINGS = {
 _FILTERS = ("name", "driver", "label", "dangling")
 
 
-@click.group()
+class _Commands(LazyGroup):
+    # What reads and writes repositories is large.
+    modules: ClassVar[Mapping[str, str]] = {"clone": "rewind", "rollback": "rewind"}
+
+
+@click.group(cls=_Commands)
 def volume() -> None:
     """Manage volumes."""
 
 
-for _command in (rm, restore, prune, export, import_, migrate, publish, rollback, clone):
+for _command in (rm, restore, prune, export, import_, migrate, publish):
     volume.add_command(_command)
 
 
