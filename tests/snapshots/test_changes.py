@@ -12,7 +12,8 @@ from orlop.snapshots.chunks import BLOCK
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
-from orlop.snapshots.save import About, Saved, save
+from orlop.snapshots.save import About, save
+from orlop.snapshots.saved import Saved
 
 BLOCKS = 160
 

@@ -12,7 +12,7 @@ from tests.snapshots.turns import InTurns, Turns
 
 from orlop.errors import Busy, Unavailable
 from orlop.objects.store import MemoryStore
-from orlop.snapshots import ahead, indexes, prune, times, writer
+from orlop.snapshots import ahead, indexes, prune, pruneplan, times, writer
 from orlop.snapshots.check import check
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.repository import Repository
@@ -34,7 +34,7 @@ def _one_thing_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_UPLOADS", 1)
     monkeypatch.setattr(ahead, "MOST", 1)
     monkeypatch.setattr(indexes, "_PAUSES", (0.0,) * 30)
-    monkeypatch.setattr(prune, "_FEW", 3)
+    monkeypatch.setattr(pruneplan, "_FEW", 3)
 
 
 class Play:

@@ -21,7 +21,8 @@ from orlop.snapshots.check import check
 from orlop.snapshots.documents import IndexFile, LockFile
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import pack_key
-from orlop.snapshots.prune import Action, PackState, decide, prune
+from orlop.snapshots.prune import prune
+from orlop.snapshots.pruneplan import Action, PackState, decide
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
 from orlop.snapshots.save import About, save

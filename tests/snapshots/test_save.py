@@ -15,7 +15,8 @@ from orlop.errors import Invalid, Unavailable
 from orlop.snapshots import nodes, parent
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
-from orlop.snapshots.save import INCOMPLETE, About, Saved, save
+from orlop.snapshots.save import About, save
+from orlop.snapshots.saved import INCOMPLETE, Saved
 from orlop.snapshots.treereader import TreeReader
 
 

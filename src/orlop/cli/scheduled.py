@@ -14,7 +14,7 @@ from orlop.cli.hooks import ContainerHooks
 from orlop.cli.labels import known_labels
 from orlop.cli.repositories import with_timeline
 from orlop.errors import OrlopError, Unavailable
-from orlop.snapshots.save import Saved
+from orlop.snapshots.saved import Saved
 from orlop.state import Row
 from orlop.volumes import schedule
 from orlop.volumes.timeline import Timeline

@@ -25,6 +25,10 @@ class Folder:
         self.node: Node | None = None
         self.status: os.stat_result | None = None
 
+    def beneath(self, name: bytes) -> bytes:
+        """The path of an entry."""
+        return self.path + b"/" + name if self.path else name
+
 
 class Growing:
     """Makes trees of folders; ``tree`` is the id of the first one when all have ended."""

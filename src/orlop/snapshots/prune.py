@@ -6,58 +6,24 @@ now on does not count on it. Sessions that read the index before may: they are w
 the store's clock. A pack that is listed as live anywhere is live: a crash between two steps only makes it stay longer.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from orlop.errors import Corrupt
 from orlop.snapshots import index
-from orlop.snapshots.briefs import FileBrief, PackBrief, brief
+from orlop.snapshots.briefs import PackBrief
 from orlop.snapshots.documents import IndexFile, PackEntry
-from orlop.snapshots.packs import MOST_BLOBS, SIZE, Blob, Kind, pack_key
+from orlop.snapshots.packs import Blob, Kind, pack_key
+from orlop.snapshots.pruneindex import PruneIndex
+from orlop.snapshots.pruneplan import VERBS, Action, PackState, decide
 from orlop.snapshots.ranges import read, together
 from orlop.snapshots.repository import Repository, opened
 from orlop.snapshots.usage import Usage, usage
-from orlop.snapshots.writer import FULL_INDEX, Writer
+from orlop.snapshots.writer import Writer
 
 GRACE: Final = 3600.0
-_HALF: Final = 0.5
-_FEW: Final = 8
-"""So many small packs of a kind are worth one larger."""
-_SMALL: Final = SIZE // 4
-
-Verb = Literal["mark", "repack", "recover", "wait", "sweep"]
-
-
-@dataclass(frozen=True, slots=True)
-class PackState:
-    """A pack as prune sees it: ``size`` bytes, ``content`` of them blobs, ``used`` of these needed and read from here.
-
-    ``state`` is ``live`` (in an index), ``loose`` (in none) or ``marked``; then ``sessions`` are those that may still
-    count on it (None: not written down yet), and ``age`` are the seconds since.
-    """
-
-    name: str
-    kind: str
-    size: int
-    content: int
-    used: int
-    state: Literal["live", "loose", "marked"]
-    sessions: frozenset[str] | None = None
-    age: float = 0.0
-    blobs: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What is to be done with a pack, and why."""
-
-    verb: Verb
-    pack: str
-    size: int
-    reason: str
+"""Seconds that a pack stays marked at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +38,6 @@ class Pruned:
         return sum(action.size for action in self.actions if action.verb == "sweep")
 
 
-def decide(packs: Iterable[PackState], sessions: frozenset[str], grace: float) -> list[Action]:
-    """What to do, from what there is and the ``sessions`` that are at work; changes nothing."""
-    packs = list(packs)
-    return [*(action for pack in packs for action in _decide_one(pack, sessions, grace)), *_gather(packs)]
-
-
 def prune(repository: Repository, *, grace: float = GRACE, dry_run: bool = False) -> Pruned:
     """Mark what is not needed, and sweep what was marked ``grace`` seconds ago and nobody can need any more.
 
@@ -86,39 +46,6 @@ def prune(repository: Repository, *, grace: float = GRACE, dry_run: bool = False
     """
     with Writer(repository, prune=True) as writer:
         return _Prune(writer, grace).run(dry_run=dry_run)
-
-
-def _decide_one(pack: PackState, sessions: frozenset[str], grace: float) -> Iterator[Action]:
-    if pack.state == "marked":
-        yield _about_marked(pack, sessions, grace)
-    elif pack.state == "loose":
-        yield Action("mark", pack.name, pack.size, "no index lists it: a save did not end, or has not yet")
-    elif not pack.used:
-        yield Action("mark", pack.name, pack.size, "no snapshot needs anything in it")
-    elif pack.used < _HALF * pack.content:
-        yield Action("repack", pack.name, pack.size, f"{pack.used} bytes of {pack.content} are needed")
-
-
-def _about_marked(pack: PackState, sessions: frozenset[str], grace: float) -> Action:
-    if pack.used:
-        return Action("recover", pack.name, pack.size, "a snapshot that was made meanwhile needs it")
-    if pack.sessions is None:
-        return Action("wait", pack.name, pack.size, "who may count on it is written down now")
-    present = sorted(pack.sessions & sessions)
-    if present:
-        return Action("wait", pack.name, pack.size, f"{len(present)} sessions from before the mark are still at work")
-    if pack.age < grace:
-        return Action("wait", pack.name, pack.size, f"it was marked {pack.age:.0f} seconds ago")
-    return Action("sweep", pack.name, pack.size, "no snapshot and no session needs it")
-
-
-def _gather(packs: Sequence[PackState]) -> Iterator[Action]:
-    """Small packs, as frequent saves make them, become larger ones when there are some."""
-    for kind in ("data", "tree"):
-        small = [p for p in packs if p.kind == kind and p.state == "live" and p.size < _SMALL]
-        small = [pack for pack in small if pack.blobs < MOST_BLOBS // 2 and pack.used >= _HALF * pack.content]
-        for pack in small if len(small) >= _FEW else ():
-            yield Action("repack", pack.name, pack.size, f"one of {len(small)} small packs")
 
 
 _Mark = tuple[PackBrief, frozenset[str] | None, float]
@@ -135,7 +62,7 @@ def _both(one: _Mark, other: _Mark) -> _Mark:
 class _Prune:
     def __init__(self, writer: Writer, grace: float) -> None:
         self._writer, self._repository, self._grace = writer, writer.repository, grace
-        self._files: dict[str, FileBrief] = {}
+        self._index = PruneIndex(self._repository)
         self._seen: set[str] = set()
 
     def run(self, *, dry_run: bool) -> Pruned:
@@ -144,7 +71,7 @@ class _Prune:
         sessions = self._sessions()
         snapshots = self._repository.snapshots()
         self._seen = set(snapshots)
-        self._files = self._repository.indexes.survey(brief)
+        self._index.survey()
         needed = usage(self._repository, [snapshot.tree for snapshot in snapshots.values()])
         actions = decide(self._states(needed), sessions, self._grace)
         if not dry_run:
@@ -158,7 +85,7 @@ class _Prune:
 
     def _states(self, needed: Usage) -> Iterator[PackState]:
         sizes = {info.key.rpartition("/")[2]: info.size for info in self._repository.listed("data")}
-        live = {pack: told for file in self._files.values() for pack, told in file.packs.items()}
+        live = {pack: told for file in self._index.files.values() for pack, told in file.packs.items()}
         marked = self._marked(live)
         used = self._used(needed, sizes)
         for pack, told in live.items():
@@ -173,7 +100,7 @@ class _Prune:
     def _marked(self, live: Collection[str]) -> dict[str, _Mark]:
         found: dict[str, _Mark] = {}
         now = self._writer.lock.now()
-        for name, file in self._files.items():
+        for name, file in self._index.files.items():
             packs = file.marks.keys() - live
             # Stores tell the time in seconds: what was marked just now may seem to be marked in a moment.
             age = max(0.0, now - self._repository.store.stat(f"index/{name}").modified) if packs else 0.0
@@ -201,19 +128,19 @@ class _Prune:
     # -- what is done
 
     def _do(self, actions: Sequence[Action], needed: Usage) -> None:
-        named = {verb: {action.pack for action in actions if action.verb == verb} for verb in _VERBS}
+        named = {verb: {action.pack for action in actions if action.verb == verb} for verb in VERBS}
         self._repack(named["repack"], needed)
         doomed = named["mark"] | named["repack"]
-        before = dict(self._files)
+        before = list(self._index.files)
         # The mark is there before the live entry goes: at no moment is the pack in no index.
-        marks = self._mark(doomed)
-        self._rewrite(before, doomed, named["recover"])
+        marks = self._index.mark(doomed)
+        self._index.rewrite(before, doomed, named["recover"])
         self._recover_late(marks)
         self._sweep(named["sweep"])
         self._write_down_sessions()
 
     def _repack(self, packs: Collection[str], needed: Usage) -> None:
-        for pack in self._entries(packs):
+        for pack in self._index.entries(packs):
             # What is stored again meanwhile is found where it was: the index keeps the first place of a blob.
             for part in together((pack.id, blob) for blob in self._from_here(pack, needed)):
                 sealed = read(self._repository.store, part)
@@ -222,28 +149,6 @@ class _Prune:
                     opened(self._repository.seal, sealed[blob.id], blob, pack.id)
                     self._writer.add_sealed(blob.kind, blob.id, sealed[blob.id], blob.uncompressed, again=True)
         self._writer.flush()
-
-    def _mark(self, doomed: set[str]) -> list[str]:
-        """Write down that these packs go; returns the names of the index files that say so."""
-        marks, loose = list[str](), set(doomed)
-        for some in _batches(self._entries(doomed)):
-            loose.difference_update(pack.id for pack in some)
-            marks.append(self._put(IndexFile([], packs_to_delete=some)))
-        if loose:
-            marks.append(self._put(IndexFile([], packs_to_delete=[PackEntry(pack, []) for pack in sorted(loose)])))
-        return marks
-
-    def _rewrite(self, before: Mapping[str, FileBrief], doomed: set[str], recovered: set[str]) -> None:
-        """The live entries without the doomed, and with the recovered."""
-        live = {pack for file in before.values() for pack in file.packs} - doomed
-        back, gone = recovered - live, recovered | live | doomed
-        for name, told in before.items():
-            if told.packs.keys() & doomed or told.marks.keys() & gone:
-                file = self._repository.indexes.file(name)
-                packs = [pack for pack in file.packs or () if pack.id not in doomed]
-                packs += [pack for pack in file.packs_to_delete or () if pack.id in back and pack.blobs]
-                marks = [pack for pack in file.packs_to_delete or () if pack.id not in gone]
-                self._replace(name, IndexFile(packs, packs_to_delete=marks, orlop_sessions=file.orlop_sessions))
 
     def _recover_late(self, marks: Sequence[str]) -> None:
         """Whoever commits from now on sees the marks and keeps what he needs; for those until now it is done here."""
@@ -261,7 +166,7 @@ class _Prune:
                 if any(needed.has(b.kind, b.id) and not live.has(b.kind, b.id) for b in index.blobs(pack, name))
             ]
             if back:
-                self._put(IndexFile(back))
+                self._index.put(IndexFile(back))
 
     def _sweep(self, packs: set[str]) -> None:
         if not packs:
@@ -269,35 +174,11 @@ class _Prune:
         self._writer.lock.check()
         for pack in sorted(packs):
             self._repository.store.delete(pack_key(pack))
-        for name, told in list(self._files.items()):
-            if told.marks.keys() & packs:
-                file = self._repository.indexes.file(name)
-                marks = [pack for pack in file.packs_to_delete or () if pack.id not in packs]
-                self._replace(name, IndexFile(file.packs, packs_to_delete=marks, orlop_sessions=file.orlop_sessions))
+        self._index.forget(packs)
 
     def _write_down_sessions(self) -> None:
         # Only now, when nobody can read an index without the marks any more.
-        unsaid = [name for name, told in self._files.items() if told.marks and told.sessions is None]
-        if unsaid:
-            sessions = sorted(self._sessions())
-            for name in unsaid:
-                file = self._repository.indexes.file(name)
-                marks = file.packs_to_delete
-                self._replace(name, IndexFile(file.packs, packs_to_delete=marks, orlop_sessions=sessions))
-
-    # -- index files
-
-    def _entries(self, packs: Collection[str]) -> Iterator[PackEntry]:
-        """What is listed of these packs, each once; one index file after another is in memory."""
-        left = set(packs)
-        for name, told in list(self._files.items()):
-            if left & (told.packs.keys() | told.marks.keys()):
-                file = self._repository.indexes.file(name)
-                for pack in [*(file.packs or ()), *(file.packs_to_delete or ())]:
-                    # The mark of a loose pack says nothing of its blobs, though an index may have come that does.
-                    if pack.id in left and pack.blobs:
-                        left.remove(pack.id)
-                        yield pack
+        self._index.write_down(self._sessions)
 
     def _from_here(self, pack: PackEntry, needed: Usage) -> list[Blob]:
         """The blobs of a pack that are needed, and read from there."""
@@ -306,30 +187,3 @@ class _Prune:
             for blob in index.blobs(pack, pack.id)
             if needed.has(blob.kind, blob.id) and (self._place(blob.kind, blob.id) or ("",))[0] == pack.id
         ]
-
-    def _replace(self, name: str, file: IndexFile) -> None:
-        if file.packs or file.packs_to_delete:
-            self._put(file)
-        self._repository.remove("index", name)
-        del self._files[name]
-
-    def _put(self, file: IndexFile) -> str:
-        name, _ = self._repository.put("index", msgspec.json.encode(file))
-        self._files[name] = brief(file)
-        return name
-
-
-def _batches(packs: Iterable[PackEntry]) -> Iterator[list[PackEntry]]:
-    """As many packs at a time as an index file has."""
-    batch, blobs = list[PackEntry](), 0
-    for pack in packs:
-        batch.append(pack)
-        blobs += len(pack.blobs or ())
-        if blobs >= FULL_INDEX:
-            yield batch
-            batch, blobs = [], 0
-    if batch:
-        yield batch
-
-
-_VERBS: Final[tuple[Verb, ...]] = ("mark", "repack", "recover", "wait", "sweep")

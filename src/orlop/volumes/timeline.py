@@ -20,7 +20,8 @@ from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.report import Progress, refuse
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import Restored, restore
-from orlop.snapshots.save import INCOMPLETE, About, Saved, save
+from orlop.snapshots.save import About, save
+from orlop.snapshots.saved import INCOMPLETE, Saved
 from orlop.state import Row
 from orlop.volumes import held, sources
 from orlop.volumes.comparing import by_blocks
