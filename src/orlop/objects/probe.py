@@ -70,11 +70,12 @@ def probe(store: ObjectStore) -> Promises:
     try:
         # First, for a store that does not answer at all is found out by what follows.
         parts = _reads_parts(trial)
+        one_creator, one_updater = _races(trial)
         return Promises(
             conditional_create=_creates_once(trial),
             conditional_update=_compares(trial),
-            one_creator=all(_one_wins(trial, f"race-{n}", ABSENT) for n in range(ROUNDS)),
-            one_updater=all(_one_updates(trial, f"update-{n}") for n in range(ROUNDS)),
+            one_creator=one_creator,
+            one_updater=one_updater,
             reads_at_once=_reads(trial),
             lists_at_once=_lists(trial),
             reads_parts=parts,
@@ -127,6 +128,15 @@ def _compares(store: ObjectStore, key: str = "update") -> bool:
     old = store.write(key, (b"first",)).version
     won = [_won(store, key, text, old) for text in (b"second", b"third")]
     return won == [True, False] and _read(store, key) == b"second"
+
+
+def _races(store: ObjectStore) -> tuple[bool, bool]:
+    """Whether one wins each race for an object that is not there, and each for one that is."""
+    # All at the same time: where the writers of one object wait for each other, those of others need not.
+    with ThreadPoolExecutor(2 * ROUNDS) as threads:
+        created = [threads.submit(_one_wins, store, f"race-{number}", ABSENT) for number in range(ROUNDS)]
+        updated = [threads.submit(_one_updates, store, f"update-{number}") for number in range(ROUNDS)]
+        return all(race.result() for race in created), all(race.result() for race in updated)
 
 
 def _one_updates(store: ObjectStore, key: str) -> bool:
