@@ -32,8 +32,18 @@ def start(fleet: Fleet, name: str, source: str, command: str = COUNT, replicas: 
     fleet.manager.eventually(lambda: fleet.runs(name, replicas))
 
 
+def execute(node: Node, container: str, command: str) -> str:
+    """What a command in the container printed."""
+    while True:
+        run = node.sh(f"docker exec {container} {command}", check=False)
+        # A shipment lets it stand still for some milliseconds, in which nobody is let in.
+        if "in a paused container" not in run.stderr:
+            assert run.returncode == 0, run.stderr
+            return run.stdout.rstrip("\n")
+
+
 def numbers(node: Node, container: str) -> list[int]:
-    return [int(line) for line in node.out(f"docker exec {container} cat /data/log").split()]
+    return [int(line) for line in execute(node, container, "cat /data/log").split()]
 
 
 def counted(fleet: Fleet, name: str, least: int) -> tuple[Node, str]:
@@ -138,7 +148,7 @@ def test_task_n_has_volume_n_on_whichever_node_it_runs(fleet: Fleet) -> None:
     start(fleet, "keep", "{{.Service.Name}}-{{.Task.Slot}}-vol", "sleep 1000", replicas=2)
     for slot, places in fleet.tasks("keep").items():
         for node, container in places:
-            node.sh(f"docker exec {container} sh -c 'echo slot {slot} >>/data/who'")
+            execute(node, container, f"sh -c 'echo slot {slot} >>/data/who'")
     drained = fleet["n2"]
     assert drained.tasks("keep")
 
@@ -148,7 +158,7 @@ def test_task_n_has_volume_n_on_whichever_node_it_runs(fleet: Fleet) -> None:
 
     for slot, ((node, container),) in fleet.tasks("keep").items():
         # Everything, for a node that is drained ships before it lets go.
-        assert node.out(f"docker exec {container} cat /data/who") == f"slot {slot}"
+        assert execute(node, container, "cat /data/who") == f"slot {slot}"
     assert not drained.mounted()
     check(drained)
 
@@ -185,8 +195,8 @@ def test_a_database_in_a_service_moves_with_its_volume(fleet: Fleet) -> None:
     fleet.manager.eventually(lambda: fleet.runs("db", 1))
     ((node, container),) = fleet.tasks("db")[1]
 
-    def sql(node: Node, container: str, text: str, **how: object) -> str:
-        return node.out(f"docker exec {container} psql -U postgres -Atc '{text}'", **how)
+    def sql(node: Node, container: str, text: str) -> str:
+        return execute(node, container, f"psql -U postgres -Atc '{text}'")
 
     def answers(node: Node, container: str) -> bool:
         return node.sh(f"docker exec {container} psql -U postgres -c 'select 1'", check=False).returncode == 0
@@ -197,7 +207,7 @@ def test_a_database_in_a_service_moves_with_its_volume(fleet: Fleet) -> None:
     base = node.inside(f"{node.root}/drivers/bucket/pg/base.json")
     for _ in range(2):  # one shipment may have been under way
         before = json.loads(base.read_text())["snapshot"]
-        node.sh(f"docker exec {container} touch /var/lib/postgresql/data/again")
+        execute(node, container, "touch /var/lib/postgresql/data/again")
         node.eventually(lambda before=before: json.loads(base.read_text())["snapshot"] != before, 30)
 
     node.machine.power_off()

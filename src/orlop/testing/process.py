@@ -80,7 +80,7 @@ def child_of(pid: int, timeout: float = 10) -> int:
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return 0
         if children:
             return int(children[0])
