@@ -37,8 +37,8 @@ def execute(node: Node, container: str, command: str) -> str:
     while True:
         run = node.sh(f"docker exec {container} {command}", check=False)
         # A shipment lets it stand still for some milliseconds, in which nobody is let in.
-        if "in a paused container" not in run.stderr:
-            assert run.returncode == 0, run.stderr
+        if "in a paused container" not in run.stdout + run.stderr:
+            assert run.returncode == 0, run.stdout + run.stderr
             return run.stdout.rstrip("\n")
 
 
