@@ -19,6 +19,7 @@ import mmap, sys
 mmap.mmap(-1, int(sys.argv[1]), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
 """
 _LEFT_ALONE = 1 << 30
+"""Bytes that are not touched: others need some meanwhile."""
 
 
 @contextmanager

@@ -21,12 +21,12 @@ def main(only: str | None) -> None:
     if not paths:
         names = ", ".join(path.stem for path in sorted(HERE.glob("*_*.py")))
         sys.exit(f"bench: no benchmark {only!r}; there are {names}")
-    for path in paths:
-        with memory.kept():
+    with memory.kept():
+        for path in paths:
             found = _load(path).measure()
-        print(f"\n{path.stem} -> {figures.write(path.stem, found).relative_to(HERE.parent)}")
-        for figure in found:
-            print(_line(figure))
+            print(f"\n{path.stem} -> {figures.write(path.stem, found).relative_to(HERE.parent)}")
+            for figure in found:
+                print(_line(figure))
 
 
 def _line(figure: figures.Figure) -> str:

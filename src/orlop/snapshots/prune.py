@@ -137,7 +137,8 @@ class _Prune:
         self._index.rewrite(before, doomed, named["recover"])
         self._recover_late(marks)
         self._sweep(named["sweep"])
-        self._write_down_sessions()
+        # Only now, when nobody can read an index without the marks any more.
+        self._index.write_down(self._sessions)
 
     def _repack(self, packs: Collection[str], needed: Usage) -> None:
         for pack in self._index.entries(packs):
@@ -175,10 +176,6 @@ class _Prune:
         for pack in sorted(packs):
             self._repository.store.delete(pack_key(pack))
         self._index.forget(packs)
-
-    def _write_down_sessions(self) -> None:
-        # Only now, when nobody can read an index without the marks any more.
-        self._index.write_down(self._sessions)
 
     def _from_here(self, pack: PackEntry, needed: Usage) -> list[Blob]:
         """The blobs of a pack that are needed, and read from there."""

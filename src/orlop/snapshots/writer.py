@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import msgspec
 
-from orlop.snapshots import ahead, index
+from orlop.snapshots import index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
 from orlop.snapshots.entering import enter
 from orlop.snapshots.index import Index
@@ -144,9 +144,9 @@ class Writer:
     def commit(self, snapshot: SnapshotFile) -> str:
         """Make a snapshot of what was added; returns its id. Raises `Busy` if the lock was lost meanwhile."""
         self.flush()
-        with ahead.beside(self.lock.check) as is_held:
-            self._keep()
-        is_held.result()
+        self._keep()
+        # Not beside it: whoever falls asleep in between must not commit when he wakes.
+        self.lock.check()
         name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
         # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
         self._keep()
