@@ -89,7 +89,8 @@ def test_orlop_can_be_killed_while_a_container_reads(lab: Lab, moved: Callable[[
     reader = lab.start(
         "docker run --rm -v data:/data ubuntu sh -c 'sleep 1; sha256sum /data/large; cat /data/*9' >sums"
     )
-    lab.eventually(lambda: lab.sh(f"test -e {lab.root}/mounts/data/large", check=False).returncode == 0)
+    # Not as soon as it is mounted: the engine has to have been told, or there will be no container.
+    lab.eventually(lambda: lab.out("docker ps -q"))
 
     lab.kill_orlop()
     lab.sh("pkill -9 -f 'orlop [h]ydrate' || true")
