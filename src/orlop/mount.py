@@ -87,3 +87,9 @@ class Mounter(Protocol):
 
         One look at the host answers for all of them.
         """
+
+    def reach(self, pid: int, target: Path) -> None:
+        """See to it that process ``pid``, an engine, sees what is mounted at ``target``; one that ended needs nothing.
+
+        Raises `Unavailable` if it does not see that.
+        """

@@ -233,9 +233,34 @@ def test_a_restart_of_the_engine_starts_the_plugin_before_the_containers(
     engine.start()
 
     until = time.monotonic() + 20
-    while docker("exec", "again", "cat", "/d/log", check=False).stdout != "started\nstarted\n":
-        assert time.monotonic() < until, docker("ps", "-a").stdout
+    while (seen := docker("exec", "again", "cat", "/d/log", check=False)).stdout != "started\nstarted\n":
+        assert time.monotonic() < until, f"{seen} {docker('ps', '-a').stdout}"
         time.sleep(0.2)
+
+
+@pytest.mark.part("P2", "P11")
+def test_containers_see_their_volumes_although_the_engine_has_lost_the_mount_that_it_shares_with_the_plugin(
+    docker: Docker, machine: Machine
+) -> None:
+    # As when it still clears up after a plugin that has ended, while it starts the next one: that happens when a killed
+    # engine starts anew.
+    (shared,) = (machine.root / "var/lib/docker/plugins").glob("*/propagated-mount")
+    place = f"/{shared.relative_to(machine.root)}"
+    docker("plugin", "disable", "vol")
+    machine.run(
+        ["sh", "-ec", f"mount --bind {place} {place}; mount --make-private {place}; mount --make-shared {place}"]
+    )
+    docker("plugin", "enable", "vol")
+    machine.run(["umount", place])
+    docker("volume", "create", "-d", "vol", "-o", "size=16m", "one")
+    docker("volume", "create", "-d", "vol", "two")
+
+    for name in ("one", "two"):
+        docker("run", "--rm", "-v", f"{name}:/d", "shell", "sh", "-c", f"echo {name} >/d/x")
+    found = docker("run", "--rm", "-v", "one:/one", "-v", "two:/two", "shell", "cat", "/one/x", "/two/x").stdout
+
+    assert found == "one\ntwo\n"
+    assert left(machine) == []
 
 
 @pytest.fixture

@@ -113,6 +113,26 @@ def test_the_second_user_finds_it_mounted_and_the_last_one_takes_it_down(
     assert not service.state.attached()
 
 
+@pytest.mark.part("V8", "P8")
+def test_an_engine_that_does_not_see_the_mount_gets_an_error_and_holds_nothing(
+    service: VolumeService, mounter: PaperMounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unseen(pid: int, target: Path) -> None:
+        raise Unavailable(f"{target.name} does not reach process {pid}")
+
+    service.create("data", {})
+    service.create("used", {})
+    place = service.mount("used", holder("c1"))
+    monkeypatch.setattr(mounter, "reach", unseen)
+
+    for name, container in (("data", "c1"), ("used", "c2")):
+        with pytest.raises(Unavailable, match=f"{name} does not reach process {holder().pid}"):
+            service.mount(name, holder(container))
+
+    assert list(mounter.mounts) == [place]
+    assert [hold.holder.id for hold in service.state.holds()] == ["c1"]
+
+
 def test_docker_cp_does_not_unmount_under_a_running_container(service: VolumeService, mounter: PaperMounter) -> None:
     service.create("data", {})
     place = service.mount("data", holder("c1"))

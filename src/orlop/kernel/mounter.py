@@ -10,6 +10,7 @@ from orlop.errors import Busy, InUse, OrlopError, Unavailable
 from orlop.kernel import bare, filesystems, mountinfo, probe, sightings, waiting
 from orlop.kernel import syscalls as sc
 from orlop.kernel.programs import Programs
+from orlop.kernel.reach import reach
 from orlop.kernel.transplant import Graft, transplant
 from orlop.mount import Mount
 
@@ -139,6 +140,10 @@ class KernelMounter:
             return {}
         tops = {(entry.device, entry.root): wanted[entry.target] for entry in mountinfo.at(wanted)}
         return sightings.seen(tops)
+
+    def reach(self, pid: int, target: Path) -> None:
+        """See `Mounter.reach`."""
+        reach(pid, target)
 
 
 def beside(target: Path) -> Path:

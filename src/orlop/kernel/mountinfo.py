@@ -49,6 +49,11 @@ def ours() -> list[Entry]:
     return list(parse(_read("/proc/self/mountinfo")))
 
 
+def of(pid: int, devices: Container[str]) -> list[Entry]:
+    """What the namespace of process ``pid`` has mounted of ``devices``; empty if it has ended."""
+    return list(parse(_table(pid), devices))
+
+
 def at(targets: Container[str]) -> Iterator[Entry]:
     """The topmost mount of this process's namespace at each of ``targets``."""
     return iter({entry.target: entry for entry in ours() if entry.target in targets}.values())

@@ -1,10 +1,11 @@
-"""Puts a mount in the place of a dead one in somebody else's mount namespace, such as a container's.
+"""Shows a mount in somebody else's mount namespace, such as a container's; also in the place of one that died.
 
 A thread of ours enters the namespace and makes nothing there but system calls: whatever it loaded from a file, would be
 a file of the container.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,23 +26,35 @@ class Graft:
 
 def transplant(graft: Graft) -> None:
     """Take away what is mounted at the place and show the source there instead; raises `OSError`."""
-    tree = sc.clone_tree(graft.source)
-    try:
+    with sc.closing(sc.clone_tree(graft.source)) as tree:
         if graft.attributes:
             sc.set_attributes(tree, graft.attributes)
-        namespace = os.open(f"/proc/{graft.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            place = os.fsencode(graft.place)
-            in_a_thread(lambda: _go_and_show(namespace, tree, place), "transplant")
-        finally:
-            os.close(namespace)
-    finally:
-        os.close(tree)
+
+        def replace(place: bytes) -> None:
+            sc.umount(place, sc.MNT_DETACH)
+            sc.move_tree(tree, place)
+
+        _over_there(graft.pid, graft.place, replace)
 
 
-def _go_and_show(namespace: int, tree: int, place: bytes) -> None:
-    # A thread that shares its root folder with others cannot change its namespace alone.
-    sc.unshare(sc.CLONE_FS)
-    sc.setns(namespace, sc.CLONE_NEWNS)
-    sc.umount(place, sc.MNT_DETACH)
-    sc.move_tree(tree, place)
+def show(pid: int, folder: Path, place: str) -> None:
+    """Show process ``pid`` our ``folder``, with all that is mounted below it, at ``place``; raises `OSError`.
+
+    Where ``folder`` is a shared mount, both see from now on what is mounted there.
+    """
+    with sc.closing(sc.clone_tree(folder, recursive=True)) as tree:
+        _over_there(pid, place, lambda place: sc.move_tree(tree, place))
+
+
+def _over_there(pid: int, place: str, work: Callable[[bytes], None]) -> None:
+    """Do ``work`` with ``place`` in the mount namespace of ``pid``."""
+    name = os.fsencode(place)
+    with sc.closing(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)) as namespace:
+
+        def go() -> None:
+            # A thread that shares its root folder with others cannot change its namespace alone.
+            sc.unshare(sc.CLONE_FS)
+            sc.setns(namespace, sc.CLONE_NEWNS)
+            work(name)
+
+        in_a_thread(go, "over there")

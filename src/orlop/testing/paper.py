@@ -48,3 +48,6 @@ class PaperMounter:
     def holders(self, targets: Iterable[Path]) -> Mapping[Path, Sequence[int]]:
         """See `Mounter.holders`."""
         return {target: self.seen_by[target] for target in targets if self.seen_by.get(target)}
+
+    def reach(self, pid: int, target: Path) -> None:
+        """See `Mounter.reach`: nobody sees paper, and nobody expects to."""

@@ -51,12 +51,13 @@ class Attachments:
             if not there:
                 change.attach(row.key, self._host.boot)
         self._host.step("mount: recorded")
-        if not there:
-            try:
+        try:
+            if not there:
                 self._bring_up(row)
-            except BaseException:
-                self._give_up(row, holder, before=before)
-                raise
+            self.mounter.reach(holder.pid, target)
+        except BaseException:
+            self._give_up(row, holder, before=before)
+            raise
         self._host.step("mount: mounted")
         return target
 
