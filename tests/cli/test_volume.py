@@ -1,10 +1,17 @@
 import json
 import re
+import socket
 import sqlite3
+import threading
 import time
 
 import pytest
+from click.testing import CliRunner
+from tests.azure_account import ACCOUNT, KEY
 from tests.cli.conftest import DRIVERS
+
+from orlop.cli import volume
+from orlop.cli.main import main
 
 
 @pytest.mark.feature("V5")
@@ -44,6 +51,23 @@ def test_what_cannot_be_created_is_one_line_and_status_1(orlop, words, complaint
     assert refused.stderr.startswith("orlop: ")
     assert complaint in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_ls_shows_what_is_known_and_says_so_while_the_store_of_all_hosts_is_silent(orlop, environment, monkeypatch):
+    orlop("volume", "create", "data")
+    monkeypatch.setattr(volume, "_PATIENCE", 0.2)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        account = {"AZURE_STORAGE_ACCOUNT": ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": KEY}
+        address = {"AZURE_STORAGE_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        listed = CliRunner().invoke(main, ["volume", "ls", "-q"], env={**environment, **account, **address})
+    for thread in threading.enumerate():
+        if thread.name == "volumes of all hosts":
+            thread.join()
+
+    assert listed.exit_code == 0
+    assert listed.stdout == "data\n"
+    assert listed.stderr == "orlop: volumes of other hosts may be missing: no answer about them in 0 s\n"
 
 
 @pytest.mark.feature("V5")

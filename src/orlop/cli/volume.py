@@ -23,7 +23,7 @@ from orlop.errors import Invalid, OrlopError
 from orlop.state import Row
 from orlop.volumes.service import DRIVER_OPTION, VolumeService
 
-_PATIENCE = 5.0
+_PATIENCE = 15.0
 """Seconds in which a backend may tell what other hosts have done."""
 _HEADINGS = {
     "Name": "VOLUME NAME",
@@ -89,7 +89,8 @@ def ls(
 ) -> None:
     """List volumes."""
     service, wanted = engine.volumes(config), Filters(filters, _FILTERS)
-    service.everywhere.fresh(_PATIENCE)
+    if not service.everywhere.fresh(_PATIENCE):
+        click.echo(f"orlop: volumes of other hosts may be missing: no answer about them in {_PATIENCE:.0f} s", err=True)
     rows = [row for row in service.state.unfinished() if row.phase == "trashed"] if trash else service.all()
     rows = [row for row in rows if _matches(row, wanted, service, engines)]
     # Docker's own labels cost a question to the engine: only who looks at labels pays.

@@ -72,10 +72,10 @@ class Everywhere:
         self._last: _Look | None = None
         self._starting = threading.Lock()
 
-    def fresh(self, patience: float) -> None:
-        """Bring the list up to date; after ``patience`` seconds it is what it is, and the rest goes on without us."""
+    def fresh(self, patience: float) -> bool:
+        """Bring the list up to date; whether that has ended after ``patience`` seconds. It goes on without us."""
         if not any(driver.is_set_up() for driver in self._drivers.values()):
-            return
+            return True
         with self._starting:
             # Whoever comes while a look is under way waits for another: it may be older than what he knows to be so.
             if self._last is None or not self._last.is_waiting:
@@ -83,6 +83,7 @@ class Everywhere:
                 self._last.start()
             look = self._last
         look.join(patience)
+        return not look.is_alive()
 
     def refresh(self) -> list[Difference]:
         """Look, and do what is to be done; returns what was done. A backend that does not answer changes nothing."""
