@@ -88,6 +88,12 @@ class Mounter(Protocol):
         One look at the host answers for all of them.
         """
 
+    def left(self, image: Path, target: Path) -> Sequence[int]:
+        """As `holders`, for the filesystem in the file ``image`` that is mounted at ``target`` no more.
+
+        So it is after a plugin was started anew: it has a new mount namespace, and containers have their old ones.
+        """
+
     def reach(self, pid: int, target: Path) -> None:
         """See to it that process ``pid``, an engine, sees what is mounted at ``target``; one that ended needs nothing.
 

@@ -11,6 +11,7 @@ from orlop.errors import InUse, Unavailable
 from orlop.kernel import loop, mountinfo
 from orlop.kernel.mounter import KernelMounter
 from orlop.mount import Mount
+from orlop.state import Holder
 from orlop.volumes import image
 from orlop.volumes.reconcile import reconcile
 from orlop.volumes.service import VolumeService
@@ -228,6 +229,35 @@ def test_reconciling_leaves_alone_what_is_mounted_inside_a_volume(reopened: Call
         assert inside.is_mount()
     finally:
         subprocess.run(["umount", str(inside)], check=True)
+
+
+@pytest.mark.part("P2", "P11")
+def test_a_container_that_outlives_a_plugins_namespace_still_uses_its_volume(
+    reopened: Callable[..., VolumeService], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, kernel, container = reopened(), KernelMounter(), tmp_path / "container"
+    monkeypatch.setattr(service.attachments, "mounter", kernel)
+    container.mkdir()
+    service.create("data", {"size": "16m"})
+    gone = Holder("dockerd/0", "c1", 2**22 - 1, 1, counted=True)
+    place = service.mount("data", gone)
+
+    with _in_namespace(
+        'mount --bind "$0" "$1"; umount "$0"; echo ready; read x', str(place), str(container)
+    ) as process:
+        # A plugin that was started anew has another namespace, in which nothing is mounted.
+        subprocess.run(["umount", str(place)], check=True)
+
+        assert reconcile(service) == []
+        service.unmount("data", gone)
+        with pytest.raises(InUse, match=rf"by process {process.pid} \(sh\)"):
+            service.remove("data")
+        assert service.state.is_attached("data")
+        process.kill()
+
+    assert [action.verb for action in reconcile(service)] == ["settle"]
+    assert not service.state.is_attached("data")
+    assert "image" not in losetup()
 
 
 def _in_namespace(script: str, *arguments: str) -> "subprocess.Popen[str]":

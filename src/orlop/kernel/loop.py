@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from orlop.kernel.syscalls import closing
+
 _CTL_GET_FREE, _GET_STATUS, _SET_CAPACITY, _CONFIGURE = 0x4C82, 0x4C05, 0x4C07, 0x4C0A
 _AUTOCLEAR, _DIRECT_IO = 4, 16
 _INFO64 = struct.Struct("=QQQQQIIII64s64s32s2Q")
@@ -53,6 +55,16 @@ def is_attached(image: Path) -> bool:
     if existing is not None:
         os.close(existing[0])
     return existing is not None
+
+
+def device(image: Path) -> str | None:
+    """The number of ``image``'s device, as mountinfo has it; None if there is none, or no such file."""
+    existing = _existing(image) if image.exists() else None
+    if existing is None:
+        return None
+    with closing(existing[0]) as fd:
+        number = os.fstat(fd).st_rdev
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 def written(image: Path) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import Busy, InUse, OrlopError, Unavailable
-from orlop.kernel import bare, filesystems, mountinfo, probe, sightings, waiting
+from orlop.kernel import bare, filesystems, loop, mountinfo, probe, sightings, waiting
 from orlop.kernel import syscalls as sc
 from orlop.kernel.programs import Programs
 from orlop.kernel.reach import reach
@@ -140,6 +140,11 @@ class KernelMounter:
             return {}
         tops = {(entry.device, entry.root): wanted[entry.target] for entry in mountinfo.at(wanted)}
         return sightings.seen(tops)
+
+    def left(self, image: Path, target: Path) -> Sequence[int]:
+        """See `Mounter.left`."""
+        device = None if bare.is_mount_point(target) else loop.device(image)
+        return sightings.seen({(device, "/"): target}).get(target, ()) if device else ()
 
     def reach(self, pid: int, target: Path) -> None:
         """See `Mounter.reach`."""

@@ -49,5 +49,10 @@ class PaperMounter:
         """See `Mounter.holders`."""
         return {target: self.seen_by[target] for target in targets if self.seen_by.get(target)}
 
+    def left(self, image: Path, target: Path) -> Sequence[int]:
+        """See `Mounter.left`: paper is not left anywhere."""
+        del image, target
+        return ()
+
     def reach(self, pid: int, target: Path) -> None:
         """See `Mounter.reach`: nobody sees paper, and nobody expects to."""

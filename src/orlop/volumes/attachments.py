@@ -11,7 +11,7 @@ from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError, Unavail
 from orlop.kernel.namespaces import companions
 from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
-from orlop.volumes.driver import Resizable, VolumeDriver
+from orlop.volumes.driver import Imaged, Resizable, VolumeDriver
 from orlop.volumes.host import Host, noted, volume
 from orlop.volumes.uses import Uses
 
@@ -24,7 +24,7 @@ class Attachments:
     ) -> None:
         """Raises `Conflict` if volumes are mounted at another place now."""
         self.mounts, self.mounter = mounts, mounter
-        self.uses = Uses(state, mounter, host.boot, host.now, host.hold_grace)
+        self.uses = Uses(state, host.boot, host.now, host.hold_grace)
         self._state, self._drivers, self._host = state, drivers, host
         mounts.mkdir(parents=True, exist_ok=True)
         self._keep_to_one_place()
@@ -65,7 +65,7 @@ class Attachments:
         """``holder`` needs ``row`` once less; after the last it is detached, unless the kernel still shows a user."""
         down = False
         try:
-            wanted = self._is_held_besides(row, holder) or self.uses.seen(self.path(row))
+            wanted = self._is_held_besides(row, holder) or self.seen(row)
             down = not wanted and self._detach(row)
         finally:
             with noted(self._state, self._host, "unmount", row, _who(holder), durable=False) as change:
@@ -80,7 +80,7 @@ class Attachments:
 
     def settle(self, row: Row) -> None:
         """Detach ``row`` if nobody uses it, for all that can be known."""
-        used = self.uses.seen(self.path(row)) or row.key in self.uses.standing()
+        used = self.seen(row) or row.key in self.uses.standing()
         if not used and self._detach(row):
             self._forget(row)
 
@@ -100,11 +100,20 @@ class Attachments:
 
     def users(self, row: Row) -> list[str]:
         """Who uses ``row``, in words; empty if nobody does."""
-        return self.uses.of(row.key, self.path(row))
+        return self.uses.of(row.key, self.seen(row))
+
+    def seen(self, row: Row) -> Sequence[int]:
+        """One process of every mount namespace that shows ``row`` elsewhere than where orlop mounts it, or did."""
+        target = self.path(row)
+        found = self.mounter.holders([target]).get(target, ())
+        if found or row.driver not in self._drivers or not self._state.is_attached(row.key):
+            return found
+        driver = self._drivers[row.driver]
+        return self.mounter.left(driver.image(volume(row)), target) if isinstance(driver, Imaged) else ()
 
     def processes(self, row: Row) -> Sequence[int]:
         """Every process that can work in ``row`` now; those that see only orlop's own mount are left out."""
-        return companions(self.uses.seen(self.path(row)))
+        return companions(self.seen(row))
 
     def heal(self, row: Row) -> None:
         """Mount ``row`` anew, if it is still dead, for all who use it; what stands against it is remembered."""

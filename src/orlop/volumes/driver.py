@@ -125,6 +125,14 @@ class Secretive(Protocol):
 
 
 @runtime_checkable
+class Imaged(Protocol):
+    """A driver that keeps volumes as filesystems in files, or some of them."""
+
+    def image(self, volume: Volume) -> Path:
+        """Where that file is, if ``volume`` has one."""
+
+
+@runtime_checkable
 class Measured(Protocol):
     """A driver that knows what its volumes take."""
 

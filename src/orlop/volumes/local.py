@@ -159,6 +159,10 @@ class LocalDriver:
             sharing.begin(there / "image", here / "image")
         return "reflink"
 
+    def image(self, volume: Volume) -> Path:
+        """See `orlop.volumes.driver.Imaged`."""
+        return self._root / volume.key / "image"
+
     def usage(self, volume: Volume, mountpoint: Path | None) -> int:
         """See `orlop.volumes.driver.Measured`. What was mounted from elsewhere takes nothing here."""
         del mountpoint  # blocks are counted where they are, mounted or not

@@ -63,9 +63,16 @@ def look(service: VolumeService) -> Facts:
         )
     }
     used = seen | service.attachments.uses.standing()
+    used |= {key for key in attached.keys() - mounted - used if _is_left(service, key)}
     unfinished = service.state.unfinished()
     facts = Facts(host.boot, host.now(), host.trash_grace, unfinished, attached, frozenset(mounted), frozenset(used))
     return replace(facts, died=service.attachments.died())
+
+
+def _is_left(service: VolumeService, key: str) -> bool:
+    """Whether somebody has a volume that is attached, and mounted no more where orlop does it."""
+    row = service.state.by_key(key)
+    return row is not None and bool(service.attachments.seen(row))
 
 
 def decide(facts: Facts) -> list[Action]:

@@ -6,11 +6,9 @@ nothing is taken down by itself because of its age: somebody may have mounted it
 """
 
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 from orlop.kernel import processes
-from orlop.mount import Mounter
 from orlop.state import Hold, Holder, State
 
 
@@ -23,18 +21,14 @@ def holder(what: str) -> Holder:
 class Uses:
     """The uses of one host's volumes, in the boot ``boot``; ``grace`` is in seconds."""
 
-    def __init__(self, state: State, mounter: Mounter, boot: str, now: Callable[[], float], grace: float):
+    def __init__(self, state: State, boot: str, now: Callable[[], float], grace: float):
         """``now`` is the clock."""
-        self._state, self._mounter, self._boot, self._now, self._grace = state, mounter, boot, now, grace
+        self._state, self._boot, self._now, self._grace = state, boot, now, grace
 
-    def of(self, key: str, target: Path) -> list[str]:
-        """Who uses volume ``key``, mounted at ``target``, in words; empty if nobody does."""
-        seen = [f"process {pid} ({processes.command(pid)})" for pid in self.seen(target)]
-        return seen + [f"{hold.holder.client} for {hold.holder.id[:12]}" for hold in self.vouched(key)]
-
-    def seen(self, target: Path) -> Sequence[int]:
-        """The processes that see what is mounted at ``target`` elsewhere."""
-        return self._mounter.holders([target]).get(target, ())
+    def of(self, key: str, seen: Iterable[int]) -> list[str]:
+        """Who uses volume ``key``, which these processes have ``seen``, in words; empty if nobody does."""
+        words = [f"process {pid} ({processes.command(pid)})" for pid in seen]
+        return words + [f"{hold.holder.client} for {hold.holder.id[:12]}" for hold in self.vouched(key)]
 
     def vouched(self, key: str | None = None) -> list[Hold]:
         """The holds, of one volume or all, that count without the kernel: recent ones of living engines."""

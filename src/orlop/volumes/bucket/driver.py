@@ -140,6 +140,10 @@ class BucketDriver:
             image.extend(copy.image, settings.size(volume), thin=True)
             image.fill(copy.image, mountpoint)
 
+    def image(self, volume: Volume) -> Path:
+        """See `orlop.volumes.driver.Imaged`."""
+        return self.use.copy(volume.key).image
+
     def usage(self, volume: Volume, mountpoint: Path | None) -> int:
         """See `orlop.volumes.driver.Measured`: what the copies on this host take."""
         del mountpoint

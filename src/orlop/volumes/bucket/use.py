@@ -80,8 +80,8 @@ class Use:
 
     def users(self, key: str) -> Sequence[int]:
         """The processes that use a volume now."""
-        target = self._mounts / key
-        return companions(KernelMounter().holders([target]).get(target, ()))
+        mounter, target = KernelMounter(), self._mounts / key
+        return companions(mounter.holders([target]).get(target) or mounter.left(self.copy(key).image, target))
 
     def ship(self, session: Session, *, last: bool = False) -> None:
         """Bring what has changed into the bucket; raises `Fenced` if another host has the volume."""
