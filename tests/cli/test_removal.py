@@ -1,6 +1,14 @@
 import json
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
+
+from orlop.engine import Config, volumes
+from orlop.kernel.mountinfo import ours
+from orlop.kernel.processes import start_time
+from orlop.state import Holder
 
 
 @pytest.mark.feature("V5")
@@ -117,3 +125,33 @@ def test_pruning_the_trash_deletes_for_good_what_was_removed_and_nothing_else(or
     assert "Deleted Volumes:\ngone\n\n" in done.stdout
     assert [path.name for path in (root / "volumes").iterdir()] == ["here"]
     assert orlop("volume", "ls", "-q").stdout == "here\n"
+
+
+@pytest.mark.part("V8", "V5")
+def test_what_an_engine_never_gave_back_is_found_and_taken_down_by_hand(orlop, root, environment):
+    orlop("volume", "create", "data")
+    config = Config(root=root, run=Path(environment["ORLOP_RUN"]))
+    # This process is the engine: it took the volume, and got no answer.
+    engine = Holder("dockerd/0", "c1", os.getpid(), start_time(os.getpid()), counted=True)
+    place = volumes(config).mount("data", engine)
+    later = {"ORLOP_HOLD_GRACE": "0"}
+
+    early = orlop("volume", "unmount", "data", status=1)
+    assert orlop("system", "check").stdout == "all is well\n"
+    found = orlop("system", "check", status=1, env=later)
+    with subprocess.Popen(["sleep", "1000"], cwd=place) as user:
+        used = orlop("volume", "unmount", "data", status=1, env=later)
+        user.kill()
+    assert str(place) in {mount.target for mount in ours()}
+    unmounted = orlop("volume", "unmount", "data", "nope", status=1, env=later)
+
+    assert early.stderr == "orlop: volume 'data' is in use by dockerd/0 for c1; stop that first\n"
+    assert found.stderr == (
+        "data: dockerd/0 took it and did not give it back, and no process uses it;"
+        " 'orlop volume unmount data' takes it down\n"
+    )
+    assert f"in use by sleep ({user.pid})" in used.stderr
+    assert (unmounted.stdout, unmounted.stderr) == ("data\n", "orlop: no volume 'nope'\n")
+    assert not place.exists()
+    assert orlop("system", "check", env=later).stdout == "all is well\n"
+    assert orlop("volume", "unmount", "data").stdout == "data\n"

@@ -1,4 +1,4 @@
-"""``orlop volume rm``, ``restore`` and ``prune``: through the engines, so that their records stay right."""
+"""``orlop volume rm``, ``restore``, ``prune``: through the engines, so that their records stay right; ``unmount``."""
 
 import re
 import sys
@@ -45,6 +45,24 @@ def rm(config: engine.Config, engines: Engines, names: Sequence[str], force: boo
         click.echo(f"would remove {name}" if dry_run else name)
 
     sys.exit(each(names, remove))
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@configured
+def unmount(config: engine.Config, names: Sequence[str]) -> None:
+    """Take volumes down that no process uses, but that an engine took and never gave back.
+
+    That is so when orlop was killed before it could answer. Until then another host has to wait for such a volume, if
+    it is in a bucket. What an engine took less than two minutes ago counts as used: its container may be starting.
+    """
+    service = engine.volumes(config)
+
+    def take_down(name: str) -> None:
+        service.detach(name)
+        click.echo(name)
+
+    sys.exit(each(names, take_down))
 
 
 @click.command()

@@ -18,7 +18,7 @@ from orlop.cli.lazily import LazyGroup
 from orlop.cli.migrate import migrate
 from orlop.cli.options import configured, each, mapping
 from orlop.cli.publish import publish
-from orlop.cli.removal import prune, restore, rm
+from orlop.cli.removal import prune, restore, rm, unmount
 from orlop.errors import Invalid, OrlopError
 from orlop.state import Row
 from orlop.volumes.service import DRIVER_OPTION, VolumeService
@@ -48,7 +48,7 @@ def volume() -> None:
     """Manage volumes."""
 
 
-for _command in (rm, restore, prune, export, import_, migrate, publish):
+for _command in (rm, restore, prune, unmount, export, import_, migrate, publish):
     volume.add_command(_command)
 
 

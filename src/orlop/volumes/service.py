@@ -214,6 +214,17 @@ class VolumeService:
         with self._locked(name) as row:
             self.attachments.unmount(row, holder)
 
+    def detach(self, name: str) -> None:
+        """Take the volume down that no process uses, although engines seem to hold it: what they never gave back.
+
+        Raises `InUse`, naming the users, as `remove` does.
+        """
+        with self._locked(name) as row:
+            self.refuse_use(row)
+            self.attachments.take_down(row)
+            with noted(self.state, self.host, "unmount", row, durable=False):
+                pass
+
     def lock(self, name: str, patience: float | None = None) -> AbstractContextManager[None]:
         """Nobody else works on the volume ``name`` meanwhile, whatever there is of it; raises `Busy`."""
         return self._locks.hold(name, patience)

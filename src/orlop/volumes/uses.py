@@ -39,6 +39,10 @@ class Uses:
         """The keys with a hold that nothing disproves: not an earlier boot, nor the end of the engine that took it."""
         return frozenset(hold.key for hold in self._state.holds() if not self._is_disproved(hold))
 
+    def takers(self, key: str) -> list[str]:
+        """Whoever holds volume ``key``, used or not, in words."""
+        return sorted({hold.holder.client for hold in self._state.holds(key)})
+
     def _is_disproved(self, hold: Hold) -> bool:
         # An engine that counts for itself is no daemon: its processes end while its containers run.
         return hold.boot != self._boot or (hold.holder.counted and not self._is_running(hold))
