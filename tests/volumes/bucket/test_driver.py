@@ -10,6 +10,7 @@ from orlop.errors import Conflict, InUse, NotFound, Unavailable
 from orlop.kernel.mounter import KernelMounter
 from orlop.state import Holder
 from orlop.volumes import image
+from orlop.volumes.bucket import use
 from orlop.volumes.bucket.driver import BucketDriver
 from orlop.volumes.bucket.lease import Clock
 from orlop.volumes.bucket.use import Use
@@ -158,7 +159,6 @@ def test_a_host_that_lost_the_lease_cannot_ship_and_keeps_what_it_has(one, other
     other.unmount()
 
     (kept,) = one.driver.status(DATA)["Kept"]
-    from orlop.volumes import image
 
     with image.opened(Path(kept)) as root:
         assert (root / "data/file").read_text() == "never shipped"
@@ -496,13 +496,36 @@ def test_a_copy_of_a_volume_that_another_host_removed_goes_and_what_was_never_sh
         assert (root / "data/file").read_text() == "never shipped"
 
 
-def test_a_host_that_hears_of_the_removal_deletes_its_copy(tmp_path, monkeypatch):
+@pytest.fixture
+def services(tmp_path, monkeypatch):
+    """Two hosts that have been told of one bucket; they wait for nobody."""
     (tmp_path / "bucket").mkdir()
     (tmp_path / "password").write_text("secret")
     monkeypatch.setenv("ORLOP_BUCKET", str(tmp_path / "bucket"))
     monkeypatch.setenv("ORLOP_BUCKET_PASSWORD", f"file:{tmp_path}/password")
     monkeypatch.setattr(engine, "_keep", lambda config: None)
-    one, other = (engine.volumes(engine.Config(tmp_path / name, tmp_path / f"run {name}")) for name in ("a", "b"))
+    monkeypatch.setattr(use, "PATIENCE", 0)
+    return [engine.volumes(engine.Config(tmp_path / name, tmp_path / f"run {name}", hold_grace=0)) for name in "ab"]
+
+
+@pytest.mark.feature("P10")
+def test_what_an_engine_never_gave_back_is_for_other_hosts_when_it_was_unmounted_by_hand(services):
+    one, other = services
+    one.create("data", {"driver": "bucket", "size": "300m"})
+    (one.mount("data", Holder("dockerd/0", "c1", counted=True)) / "file").write_text("written")
+    assert other.everywhere.fresh(10)
+    with pytest.raises(InUse, match="in use on host"):
+        other.mount("data", Holder("dockerd/0", "c2"))
+
+    one.detach("data")
+
+    assert (other.mount("data", Holder("dockerd/0", "c2")) / "file").read_text() == "written"
+    assert [event.action for event in one.state.events()] == ["create", "mount", "unmount"]
+    other.detach("data")
+
+
+def test_a_host_that_hears_of_the_removal_deletes_its_copy(services, tmp_path):
+    one, other = services
     one.create("data", {"driver": "bucket", "size": "300m"})
     one.mount("data", Holder("docker", "c1"))
     one.unmount("data", Holder("docker", "c1"))
