@@ -1,7 +1,8 @@
 """Snapshots beside restic and borg: the same data, each step a process of its own, everything in memory.
 
 Ours is the library (`orlop.snapshots`), without the command line and the state of volumes around it; theirs are their
-commands. All have the same password, which is drawn, as the one of a host's own repository is: orlop knows that such
+commands. Each may keep what it likes on this host, and does: borg a list of files, restic indexes and trees, orlop the
+index. All have the same password, which is drawn, as the one of a host's own repository is: orlop knows that such
 a one need not be made dear to guess, and saves a tenth of a second each time.
 
 ORLOP_BENCH_MIB is the size of the mixed data (4096), ORLOP_BENCH_FILES the number of small files (50000),
@@ -46,7 +47,7 @@ if verb == "init":
         os.mkdir(address)
     Repository.create(place, password, is_random=True)
     sys.exit()
-repository = Repository.open(place, password)
+repository = Repository.open(place, password, cache=Path({cache!r}))
 snapshots = repository.snapshots()
 last = next(reversed(snapshots), None)
 if verb == "save" and volume:
@@ -165,7 +166,7 @@ def _environment() -> dict[str, str]:
 
 
 def _orlop(verb: str, repository: Path, folder: Path) -> list[str]:
-    program = ORLOP.format(password=PASSWORD)
+    program = ORLOP.format(password=PASSWORD, cache=str(repository.parent / "cache"))
     volume = folder.parent.parent / "volume"
     return [sys.executable, "-c", program, verb, str(repository), str(folder), str(volume) if volume.exists() else ""]
 

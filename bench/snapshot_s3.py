@@ -64,7 +64,7 @@ def compared(machine: Machine, store: Seaweed, what: str, source: Path, goals: d
 
 def _orlop(verb: str, store: Seaweed, repository: str, folder: Path) -> list[str]:
     del store
-    program = engines.ORLOP.format(password=engines.PASSWORD)
+    program = engines.ORLOP.format(password=engines.PASSWORD, cache=str(folder.parent / "cache"))
     return [sys.executable, "-c", program, verb, f"s3://bench/{repository}", str(folder), ""]
 
 

@@ -48,6 +48,8 @@ DRIVERS = "orlop.volume_drivers"
 One that has a parameter ``resolve`` is given an `orlop.volumes.references.Resolve` by that name.
 """
 
+CACHE = "cache"
+"""The folder of what can be read again, below the root."""
 DRIVER = "ORLOP_DRIVER"
 """The setting that names the driver of volumes for which nothing is said."""
 
@@ -112,8 +114,8 @@ def timeline(
 
     def opened() -> "Repository":
         if place is None:
-            return repositories.made(repositories.prepared(config.root), resolve)
-        return (repositories.made if make else repositories.opened)(place, resolve)
+            return repositories.made(repositories.prepared(config.root), resolve, config.root / CACHE)
+        return (repositories.made if make else repositories.opened)(place, resolve, config.root / CACHE)
 
     return Timeline(service, opened, place.address if place else "")
 
@@ -147,10 +149,12 @@ def buckets(config: Config) -> Use:
     """What this host does with volumes in buckets."""
     told = {name: os.environ.get(name, "") for name in bucket_settings.SETTINGS}
     folders = config.root / "drivers" / "bucket", _sessions(config), config.mounts or config.root / "mounts"
+    cache = config.root / CACHE
     resolve = references.resolver(vault(config))
     return Use(
-        *folders, told, resolve, boot=config.boot, step=config.step, hydrate=lambda key: _start(config, "hydrate", key)
-    )
+        *folders, told, resolve, cache, boot=config.boot, step=config.step,
+        hydrate=lambda key: _start(config, "hydrate", key),
+    )  # fmt: skip
 
 
 def _sessions(config: Config) -> Path:

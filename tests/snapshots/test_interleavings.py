@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from tests.snapshots.turns import InTurns, Turns
 
 from orlop.errors import Busy, Unavailable
 from orlop.objects.store import MemoryStore
-from orlop.snapshots import ahead, indexes, prune, pruneplan, times, writer
+from orlop.snapshots import ahead, indexcache, indexes, prune, pruneplan, times, writer
 from orlop.snapshots.check import check
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.repository import Repository
@@ -35,13 +36,20 @@ def _one_thing_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "MOST", 1)
     monkeypatch.setattr(indexes, "_PAUSES", (0.0,) * 30)
     monkeypatch.setattr(pruneplan, "_FEW", 3)
+    monkeypatch.setattr(indexcache, "_LEAST", 1)
+    monkeypatch.setattr(indexcache, "_SHARE", 1 << 30)
 
 
 class Play:
-    """Three save and forget, and some prune; ``kept`` has the snapshots that nobody forgot, and what is in them."""
+    """Three save and forget, and some prune; ``kept`` has the snapshots that nobody forgot, and what is in them.
 
-    def __init__(self, key: Repository, turns: Turns, prunes: Sequence[str] = PRUNES[:1]) -> None:
-        self._key, self.turns, self._prunes, self.store = key, turns, prunes, MemoryStore()
+    With a ``cache`` those who save are processes of one host, which begin anew each time with what is kept there.
+    """
+
+    def __init__(
+        self, key: Repository, turns: Turns, prunes: Sequence[str] = PRUNES[:1], cache: Path | None = None
+    ) -> None:
+        self._key, self.turns, self._prunes, self.store, self._cache = key, turns, prunes, MemoryStore(), cache
         self.kept: dict[str, Sequence[bytes]] = {}
         self._stores: dict[str, InTurns] = {}
 
@@ -78,6 +86,8 @@ class Play:
     def _save_often(self, repository: Repository, choice: random.Random) -> None:
         mine: list[str] = []
         for _ in range(3):
+            if self._cache is not None:
+                repository = Repository(repository.store, self._key.sealing_keys, self._key.config, "", self._cache)
             mine.append(self._save(repository, choice))
             if len(mine) > 1 and choice.random() < 0.7:
                 forgotten = mine.pop(0)
@@ -129,18 +139,18 @@ def nothing_is_lost(play: Play, seed: int) -> None:
         assert [repository.read("data", blob) for blob in blobs(repository, name)] == contents, seed
 
 
-def no_order_loses_anything(key: Repository, seeds: range) -> None:
+def no_order_loses_anything(key: Repository, seeds: range, caches: Path) -> None:
     for seed in seeds:
-        play = Play(key, Turns(seed))
+        play = Play(key, Turns(seed), cache=caches / f"{seed}" if seed % 2 else None)
         play.run()
         nothing_is_lost(play, seed)
         play.look(live=True)
 
 
-def no_kill_loses_anything(key: Repository, seeds: range) -> None:
+def no_kill_loses_anything(key: Repository, seeds: range, caches: Path) -> None:
     died: Mapping[str, int] = dict.fromkeys((*SAVERS, *PRUNES), 0)
     for seed in seeds:
-        play = Play(key, Turns(seed, died, 0.01), PRUNES)
+        play = Play(key, Turns(seed, died, 0.01), PRUNES, caches / f"{seed}" if seed % 2 else None)
         play.run()
         died = {name: count + (name in play.turns.killed) for name, count in died.items()}
         nothing_is_lost(play, seed)
@@ -153,24 +163,24 @@ def no_kill_loses_anything(key: Repository, seeds: range) -> None:
 
 
 @pytest.mark.part("S5")
-def test_in_no_order_of_saves_and_prunes_is_anything_lost(key: Repository) -> None:
-    no_order_loses_anything(key, range(50))
+def test_in_no_order_of_saves_and_prunes_is_anything_lost(key: Repository, tmp_path: Path) -> None:
+    no_order_loses_anything(key, range(50), tmp_path)
 
 
 @pytest.mark.part("S5")
-def test_kills_among_saves_and_prunes_lose_nothing_in_any_order(key: Repository) -> None:
-    no_kill_loses_anything(key, range(50))
+def test_kills_among_saves_and_prunes_lose_nothing_in_any_order(key: Repository, tmp_path: Path) -> None:
+    no_kill_loses_anything(key, range(50), tmp_path)
 
 
 @pytest.mark.campaign
 @pytest.mark.part("S5")
 @pytest.mark.timeout(1800)
-def test_many_orders(key: Repository) -> None:
-    no_order_loses_anything(key, range(1000, 3000))
+def test_many_orders(key: Repository, tmp_path: Path) -> None:
+    no_order_loses_anything(key, range(1000, 3000), tmp_path)
 
 
 @pytest.mark.campaign
 @pytest.mark.part("S5")
 @pytest.mark.timeout(1800)
-def test_many_kills(key: Repository) -> None:
-    no_kill_loses_anything(key, range(1000, 3000))
+def test_many_kills(key: Repository, tmp_path: Path) -> None:
+    no_kill_loses_anything(key, range(1000, 3000), tmp_path)

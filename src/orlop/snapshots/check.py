@@ -10,9 +10,9 @@ from orlop.objects.store import ObjectInfo, ObjectStore
 from orlop.snapshots import ahead, documents, index, names, nodes, packs
 from orlop.snapshots.briefs import FileBrief, brief
 from orlop.snapshots.documents import KeyFile, SnapshotFile
-from orlop.snapshots.indexes import Reading
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import Blob, pack_key
+from orlop.snapshots.reading import Reading
 from orlop.snapshots.report import Progress
 from orlop.snapshots.repository import Repository, opened
 from orlop.snapshots.treereader import TreeReader

@@ -19,7 +19,9 @@ def enter(lock: Lock, repository: Repository) -> Index:
     with contextlib.nullcontext() if indexes.were_read else ahead.beside(indexes.look):
         lock.__enter__()
     try:
-        return indexes.look()
+        found = indexes.look()
+        indexes.keep()
+        return found
     except BaseException:
         lock.__exit__()
         raise

@@ -2,7 +2,7 @@
 
 import binascii
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from orlop.errors import Corrupt
@@ -75,6 +75,27 @@ class Index:
         for kind, table in self._tables.items():
             table.load(self._loading[kind])
         self._loading = {"data": [], "tree": []}
+
+    # -- as it is kept by `orlop.snapshots.indexcache`
+
+    def ids(self) -> Sequence[bytes]:
+        """Every pack, as 32 bytes; its place here is its number."""
+        return self._packs
+
+    def runs(self) -> Iterator[tuple[Kind, bytes, bytes]]:
+        """All blobs, in pieces of one kind: ids in order, and their values, which name packs by number."""
+        for kind, table in self._tables.items():
+            for ids, values in table.runs():
+                yield kind, ids, values
+
+    def know(self, packs: bytes) -> None:
+        """What `ids` gave, joined: to an index that is empty."""
+        self._packs = [packs[start : start + 32] for start in range(0, len(packs), 32)]
+        self._numbers = {pack: number for number, pack in enumerate(self._packs)}
+
+    def take(self, kind: Kind, ids: bytes, values: bytes) -> None:
+        """One of those pieces."""
+        self._tables[kind].take(ids, values)
 
     def _read(self, pack: PackEntry, name: str, records: dict[str, list[bytes]]) -> None:
         number, place, unhexlify = self._number(_pack_id(pack, name)), _PLACE.pack, binascii.unhexlify

@@ -14,6 +14,8 @@ from orlop.errors import NotFound, Unavailable
 from orlop.snapshots import ahead
 from orlop.snapshots.documents import IndexFile
 from orlop.snapshots.index import Index
+from orlop.snapshots.indexcache import IndexCache
+from orlop.snapshots.reading import Reading
 
 T = TypeVar("T")
 _PAUSES: Final = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -24,9 +26,9 @@ class Indexes:
     """The index files that ``listing`` names, ``fetch`` reads and ``unseal`` makes sense of. Threads may share it."""
 
     def __init__(self, listing: Callable[[], set[str]], fetch: Callable[[str], bytes],
-                 unseal: Callable[[str, bytes], IndexFile]) -> None:  # fmt: skip
+                 unseal: Callable[[str, bytes], IndexFile], cache: IndexCache | None = None) -> None:  # fmt: skip
         """Nothing is read yet. ``fetch`` raises `NotFound` for one that has gone."""
-        self._listing, self._fetch, self._unseal = listing, fetch, unseal
+        self._listing, self._fetch, self._unseal, self._cache = listing, fetch, unseal, cache
         self._now: Reading | None = None
         self._reading = threading.RLock()
 
@@ -61,7 +63,8 @@ class Indexes:
         One file after another, because as documents they take six times the memory that they take in the index.
         """
         with self._reading:
-            return self.use(self._settled(self._now or Reading(), lambda *_: None))
+            known = self._now or (self._cache and self._cache.load()) or Reading()
+            return self.use(self._settled(known, lambda *_: None))
 
     def survey(self, see: Callable[[IndexFile], T]) -> dict[str, T]:
         """Read all anew, and take that for all there is; returns what ``see`` makes of each file, by name."""
@@ -82,7 +85,13 @@ class Indexes:
                 self._now.add(name, file)
                 self.use(self._now)
 
-    def use(self, read: "Reading") -> Index:
+    def keep(self) -> None:
+        """Let the next process on this host begin with what is known here."""
+        with self._reading:
+            if self._cache is not None and self._now is not None:
+                self._cache.keep(self._now)
+
+    def use(self, read: Reading) -> Index:
         """Take what was read for all there is."""
         read.live.finish()
         read.marked.finish()
@@ -108,7 +117,7 @@ class Indexes:
             found.update(self._loaded(names - found.keys()))
         raise _never_still()
 
-    def _settled(self, read: "Reading", see: Callable[[str, IndexFile], None]) -> "Reading":
+    def _settled(self, read: Reading, see: Callable[[str, IndexFile], None]) -> Reading:
         """What there is when two listings agree; ``see`` is told of what had to be read for that.
 
         The first of the two may be the one by which was read before.
@@ -136,30 +145,12 @@ class Indexes:
         yield self._listing()
 
     @property
-    def _known(self) -> "Reading":
+    def _known(self) -> Reading:
         with self._reading:
             if self._now is None:
                 self.look()
             assert self._now is not None  # noqa: S101 - for the type
             return self._now
-
-
-class Reading:
-    """Index files that were read: which, which of them mark nothing, and what they say."""
-
-    def __init__(self) -> None:
-        """None yet."""
-        self.names: set[str] = set()
-        self.plain: set[str] = set()
-        self.live, self.marked = Index(), Index()
-
-    def add(self, name: str, file: IndexFile) -> None:
-        """One more was read."""
-        self.live.load(name, file.packs or ())
-        self.marked.load(name, file.packs_to_delete or ())
-        self.names.add(name)
-        if not file.packs_to_delete:
-            self.plain.add(name)
 
 
 def _never_still() -> Unavailable:

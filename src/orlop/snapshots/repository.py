@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
 import msgspec
@@ -20,6 +21,7 @@ from orlop.objects.store import ABSENT, ObjectInfo, ObjectStore
 from orlop.snapshots import ahead, documents, keyfiles
 from orlop.snapshots.documents import Config, IndexFile, KeyFile, SnapshotFile
 from orlop.snapshots.index import Index
+from orlop.snapshots.indexcache import IndexCache
 from orlop.snapshots.indexes import Indexes
 from orlop.snapshots.locks import user_name
 from orlop.snapshots.packs import Blob, Kind, pack_key
@@ -45,15 +47,20 @@ class Key:
 class Repository:
     """Snapshots and blobs in one store, behind one seal. Threads may share it."""
 
-    def __init__(self, store: ObjectStore, keys: SealingKeys, config: Config, key: str) -> None:
+    def __init__(
+        self, store: ObjectStore, keys: SealingKeys, config: Config, key: str, cache: Path | None = None
+    ) -> None:
         self.store, self.config = store, config
         self.seal = Seal(keys)
         self.sealing_keys, self._key = keys, key
-        self.indexes = Indexes(self._index_names, self._sealed_index, self.index_file)
+        # A digest: what a repository says of itself is no file name.
+        name = f"index-{hashlib.sha256(config.id.encode()).hexdigest()[:32]}"
+        kept = IndexCache(cache / name, self.seal) if cache else None
+        self.indexes = Indexes(self._index_names, self._sealed_index, self.index_file, kept)
         self._snapshots: dict[str, SnapshotFile] = {}
 
     @classmethod
-    def create(cls, store: ObjectStore, password: bytes, *, is_random: bool = False) -> Self:
+    def create(cls, store: ObjectStore, password: bytes, *, is_random: bool = False, cache: Path | None = None) -> Self:
         """A new repository; raises `Conflict` if there is one already.
 
         ``is_random`` says that the password was not thought of by somebody (`orlop.snapshots.keyfiles`).
@@ -65,11 +72,14 @@ class Repository:
         key = _add_key(store, keys, password, is_random=is_random)
         config = Config(VERSION, os.urandom(32).hex(), f"{random_polynomial():x}")
         store.write("config", [Seal(keys).seal(msgspec.json.encode(config))], only_if=ABSENT)
-        return cls(store, keys, config, key)
+        return cls(store, keys, config, key, cache)
 
     @classmethod
-    def open(cls, store: ObjectStore, password: bytes) -> Self:
-        """An existing repository; raises `NotFound` if there is none, `Invalid` for a wrong password."""
+    def open(cls, store: ObjectStore, password: bytes, *, cache: Path | None = None) -> Self:
+        """An existing repository; raises `NotFound` if there is none, `Invalid` for a wrong password.
+
+        ``cache`` is a folder in which this host keeps what it has read of the index (`orlop.snapshots.indexcache`).
+        """
         keyfiles.check_password(password)
         with ahead.beside(lambda: list(store.walk("keys/"))) as listed:
             try:
@@ -80,7 +90,7 @@ class Repository:
         config = documents.decode(plain, Config, "config")
         if config.version not in (1, VERSION):
             raise Invalid(f"the repository has format version {config.version}; this release knows 1 and {VERSION}")
-        return cls(store, keys, config, name)
+        return cls(store, keys, config, name, cache)
 
     # -- keys
 

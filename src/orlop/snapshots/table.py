@@ -77,13 +77,19 @@ class Table:
             for record in records:
                 self.add(record[:_ID], record[_ID:])
             return
-        # One sort of all is quicker than to put runs together entry by entry.
-        runs = list(self._runs)
-        while runs and len(runs[-1]) + len(records) <= _LONGEST:
-            records = [*map(b"".join, runs.pop().items()), *records]
-        if records:
-            runs.append(_Run(*_sorted(records), self._width))
-        self._runs = runs
+        self._sort_all_in(records)
+
+    def runs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Everything, as `take` takes it: ids in order, and their values, of as many entries at once as a run has."""
+        if self._new:
+            self._sort_all_in([*map(b"".join, self._new.items())])
+            self._new = {}
+        for run in self._runs:
+            yield run.ids, run.values
+
+    def take(self, ids: bytes, values: bytes) -> None:
+        """One of those, which has no id that is here."""
+        self._runs = [*self._runs, _Run(ids, values, self._width)]
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every id with its value, in no order."""
@@ -97,6 +103,15 @@ class Table:
         self._add_run(run)
         # In this order: whoever reads at the same time finds every entry in one of them.
         self._new = {}
+
+    def _sort_all_in(self, records: list[bytes]) -> None:
+        # One sort of all is quicker than to put runs together entry by entry.
+        runs = list(self._runs)
+        while runs and len(runs[-1]) + len(records) <= _LONGEST:
+            records = [*map(b"".join, runs.pop().items()), *records]
+        if records:
+            runs.append(_Run(*_sorted(records), self._width))
+        self._runs = runs
 
     def _add_run(self, run: "_Run") -> None:
         # Runs of about one size are put together, so that there are few of them: each is at least twice the next.

@@ -150,6 +150,7 @@ class Writer:
         name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
         # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
         self._keep()
+        self.repository.indexes.keep()
         return name
 
     def _keep(self) -> None:

@@ -46,29 +46,29 @@ def own(root: Path) -> Place:
     return Place(str(root / FOLDER), f"file:{root / KEY}", is_ours=True)
 
 
-def opened(place: Place, resolve: references.Resolve) -> "Repository":
-    """The repository; raises `NotFound` where there is none."""
+def opened(place: Place, resolve: references.Resolve, cache: Path) -> "Repository":
+    """The repository, of which this host keeps some in the folder ``cache``; raises `NotFound` where there is none."""
     from orlop.snapshots.repository import Repository
 
     try:
-        return Repository.open(store(place, resolve), _password(place, resolve))
+        return Repository.open(store(place, resolve), _password(place, resolve), cache=cache)
     except NotFound:
         raise NotFound(f"there is no repository at {place.address!r}; 'orlop backup --init' makes one") from None
 
 
-def made(place: Place, resolve: references.Resolve) -> "Repository":
+def made(place: Place, resolve: references.Resolve, cache: Path) -> "Repository":
     """The repository, which is made if there is none; again after a crash is fine."""
     from orlop.snapshots.repository import Repository
 
     there, password = store(place, resolve), _password(place, resolve)
     try:
-        return Repository.open(there, password)
+        return Repository.open(there, password, cache=cache)
     except NotFound:
         # Unless somebody has put another one into its place.
         is_random = place.is_ours and _RANDOM.fullmatch(password) is not None
         with suppress(Conflict):  # somebody else was quicker
-            return Repository.create(there, password, is_random=is_random)
-        return Repository.open(there, password)
+            return Repository.create(there, password, is_random=is_random, cache=cache)
+        return Repository.open(there, password, cache=cache)
 
 
 def prepared(root: Path) -> Place:

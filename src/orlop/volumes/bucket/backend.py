@@ -8,6 +8,7 @@ repository/       the snapshots of all volumes, in restic's format
 
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orlop.errors import Conflict, NotFound
@@ -28,8 +29,9 @@ VOLUME = "orlop.bucket="
 class Backend:
     """The bucket at ``place``; nothing is asked before it is needed."""
 
-    def __init__(self, place: Place, resolve: references.Resolve):
-        """``resolve`` looks up the password and the keys."""
+    def __init__(self, place: Place, resolve: references.Resolve, cache: Path | None):
+        """``resolve`` looks up the password and the keys; ``cache`` is the repository's folder on this host."""
+        self._cache = cache
         self.store: ObjectStore = repositories.store(place, resolve)
         self.catalog = Catalog(self.store)
         self._password = resolve("password", place.password).rstrip(b"\r\n")
@@ -48,8 +50,8 @@ class Backend:
 
         place = Prefixed(self.store, "repository/")
         try:
-            return Repository.open(place, self._password)
+            return Repository.open(place, self._password, cache=self._cache)
         except NotFound:
             with suppress(Conflict):  # another host was quicker
-                return Repository.create(place, self._password)
-            return Repository.open(place, self._password)
+                return Repository.create(place, self._password, cache=self._cache)
+            return Repository.open(place, self._password, cache=self._cache)

@@ -45,6 +45,7 @@ class Use:
         mounts: Path,
         told: Mapping[str, str],
         resolve: references.Resolve,
+        cache: Path | None = None,
         *,
         boot: str = "",
         clock: Clock | None = None,
@@ -57,6 +58,7 @@ class Use:
         calls `orlop.volumes.bucket.fetching.fetch_missing` for the volume whose storage it is given.
         """
         self._root, self._mounts, self.told, self._resolve = root, mounts, told, resolve
+        self._cache = cache
         self.sessions, self.clock, self.step = Sessions(run), clock or Clock(), step
         self._boot = boot or processes.boot_id()
         self.hydrate = hydrate
@@ -67,7 +69,7 @@ class Use:
         place = settings.place(options, self.told)
         name = place.address, place.password, *sorted(place.settings.items())
         if name not in self._backends:
-            self._backends[name] = Backend(place, self._resolve)
+            self._backends[name] = Backend(place, self._resolve, self._cache)
         return self._backends[name]
 
     def copy(self, key: str) -> Copy:
