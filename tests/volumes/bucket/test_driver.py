@@ -8,6 +8,7 @@ from tests.volumes.test_sources import fill
 from orlop import engine
 from orlop.errors import Conflict, InUse, NotFound, Unavailable
 from orlop.kernel.mounter import KernelMounter
+from orlop.snapshots import indexcache
 from orlop.state import Holder
 from orlop.volumes import image
 from orlop.volumes.bucket import use
@@ -537,3 +538,17 @@ def test_a_host_that_hears_of_the_removal_deletes_its_copy(services, tmp_path):
 
     assert one.all() == []
     assert not copies.exists()
+
+
+def test_a_host_keeps_what_the_index_of_its_bucket_and_of_its_own_snapshots_said(services, tmp_path, monkeypatch):
+    monkeypatch.setattr(indexcache, "_LEAST", 1)
+    one, _ = services
+    one.create("data", {"driver": "bucket", "size": "300m"})
+    one.mount("data", Holder("docker", "c1"))
+    one.unmount("data", Holder("docker", "c1"))
+    assert len(list((tmp_path / "a/cache").glob("index-*"))) == 1
+
+    one.create("here", {"driver": "local"})
+    engine.timeline(engine.Config(tmp_path / "a", tmp_path / "run a")).take("here")
+
+    assert len(list((tmp_path / "a/cache").glob("index-*"))) == 2
