@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from orlop.testing.machine import Machine
-from orlop.testing.process import Process
+from orlop.testing.process import Process, stand_still
 
 USER, MONITOR = "orlop", "127.0.0.1:6789"
 _FSID = "7c1c3f5e-6f7a-4f0e-9c55-0c1f4f1f0a11"
@@ -98,7 +98,7 @@ class Ceph:
     def silence(self) -> None:
         """From now on it is there and says nothing."""
         for daemon in self._daemons:
-            daemon.send(signal.SIGSTOP)
+            stand_still(daemon.pid)
 
     def speak(self) -> None:
         """It goes on where it was."""

@@ -11,6 +11,7 @@ from tests.journeys.lab import Lab
 from tests.journeys.sshd import PASSWORD, Sshd
 
 from orlop.kernel import processes
+from orlop.testing.process import stand_still
 
 pytestmark = [pytest.mark.feature("D5"), pytest.mark.timeout(180)]
 
@@ -136,7 +137,7 @@ def test_a_volume_whose_server_is_away_says_so_until_it_is_healed(lab: Lab, sshd
 def test_a_frozen_server_holds_up_its_own_volume_only(lab: Lab, sshd: Sshd, volume: str) -> None:
     lab.sh("docker run -d --name c1 -v v1:/app ubuntu sleep 1000")
     (program,) = serving(lab)
-    os.kill(program, signal.SIGSTOP)
+    stand_still(program)
     try:
         lab.sh("docker volume create -d orlop other && docker run --rm -v other:/data ubuntu touch /data/x", timeout=30)
         assert lab.volume("v1")["Name"] == "v1"

@@ -18,6 +18,7 @@ from orlop.kernel.mounter import KernelMounter
 from orlop.kernel.programs import Programs
 from orlop.mount import Mount
 from orlop.packaging.host import CAPABILITIES
+from orlop.testing.process import stand_still
 
 BINDFS = ("bindfs", "-f", "-o", "attr_timeout=0")
 
@@ -141,7 +142,7 @@ def test_a_program_outlives_who_started_it_and_is_known_to_the_next(
 def test_a_second_program_waits_for_the_first_to_finish(programs: Programs, target: Path, mount: Mount) -> None:
     mounter = KernelMounter(programs)
     mounter.mount([mount], target)
-    os.kill(programs.pids(target)[0], signal.SIGSTOP)
+    stand_still(programs.pids(target)[0])
     subprocess.run(["umount", "-l", str(target)], check=True)
     try:
         with pytest.raises(Busy, match="still writing"):
@@ -157,7 +158,7 @@ def test_a_server_that_hangs_is_noticed_and_nothing_is_unmounted(
     mounter = KernelMounter(programs, patience=0.2)
     mounter.mount([mount], target)
     pid = programs.pids(target)[0]
-    os.kill(pid, signal.SIGSTOP)
+    stand_still(pid)
     try:
         for _ in range(2):
             with pytest.raises(Unavailable, match="does not answer"):

@@ -17,6 +17,7 @@ import pytest
 from orlop.errors import Busy, Conflict, Corrupt, InUse, Invalid, NoSpace, NotFound, Unavailable
 from orlop.mount import Mount
 from orlop.testing.drivers import ListedDriverContract
+from orlop.testing.process import stand_still
 from orlop.volumes.driver import Listed, Volume, VolumeDriver
 from orlop.volumes.shared import SharedDriver
 from orlop.volumes.shared_folder import LEFT, SIGN
@@ -134,7 +135,7 @@ def test_a_server_that_does_not_answer_is_given_up(over_sftp: tuple[Path, subpro
     there, program = over_sftp
     driver = SharedDriver(str(there))
     driver.create(data())
-    program.send_signal(signal.SIGSTOP)
+    stand_still(program.pid)
     began = time.monotonic()
 
     with pytest.raises(Unavailable, match="does not answer"):

@@ -73,6 +73,21 @@ def run(
     return done
 
 
+def stand_still(pid: int, timeout: float = 10) -> None:
+    """Stop process ``pid`` (SIGSTOP), and wait until none of its threads runs: until then it may still answer.
+
+    Raises `TimeoutError`.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + timeout
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        # After the name in parentheses (proc(5)), which may hold anything.
+        while thread.joinpath("stat").read_text().rpartition(") ")[2][0] not in "TtZX":
+            if time.monotonic() > end:
+                raise TimeoutError(f"process {pid} does not stop")
+            time.sleep(0.01)
+
+
 def child_of(pid: int, timeout: float = 10) -> int:
     """The only child of a process, waited for; 0 if the process ended before it was seen."""
     until = time.monotonic() + timeout
