@@ -150,6 +150,7 @@ def test_a_second_program_waits_for_the_first_to_finish(programs: Programs, targ
     finally:
         os.kill(programs.pids(target)[0], signal.SIGCONT)
     eventually(lambda: not programs.pids(target))
+    mounter.unmount(target)
 
 
 def test_a_server_that_hangs_is_noticed_and_nothing_is_unmounted(

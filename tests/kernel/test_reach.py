@@ -19,6 +19,8 @@ def shared(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
     subprocess.run(["mount", "--make-shared", str(folder)], check=True)
     yield folder
+    for place in folder.iterdir():
+        KernelMounter().unmount(place)
     subprocess.run(["umount", "-R", str(folder)], check=True)
 
 
