@@ -68,7 +68,7 @@ class IndexCache:
 
     def keep(self, read: Reading) -> None:
         """Keep it if there is much that is not kept yet. A disk that takes nothing is no reason to fail."""
-        if len(read) - read.cached < max(_LEAST, read.cached // _SHARE):
+        if read.blobs - read.cached < max(_LEAST, read.cached // _SHARE):
             return
         new = self._file.with_suffix(f".{os.getpid()}.new")
         with contextlib.suppress(OSError):
@@ -79,7 +79,7 @@ class IndexCache:
                     sealed = self._seal.seal(part)
                     file.write(_LENGTH.pack(len(sealed)) + sealed)
             new.replace(self._file)
-            read.cached = len(read)
+            read.cached = read.blobs
 
     def _sweep(self) -> None:
         """Delete what killed processes have left."""
@@ -114,5 +114,5 @@ def _read(parts: Iterator[bytes]) -> Reading:
         index.take(piece.kind, part[: piece.ids], part[piece.ids :])
     if next(parts, None) is not None:
         raise Corrupt("more than there should be")
-    read.cached = len(read)
+    read.cached = read.blobs
     return read

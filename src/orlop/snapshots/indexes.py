@@ -63,7 +63,7 @@ class Indexes:
         One file after another, because as documents they take six times the memory that they take in the index.
         """
         with self._reading:
-            known = self._now or (self._cache and self._cache.load()) or Reading()
+            known = self._now or (self._cache.load() if self._cache else None) or Reading()
             return self.use(self._settled(known, lambda *_: None))
 
     def survey(self, see: Callable[[IndexFile], T]) -> dict[str, T]:

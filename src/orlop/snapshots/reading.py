@@ -23,5 +23,7 @@ class Reading:
         if not file.packs_to_delete:
             self.plain.add(name)
 
-    def __len__(self) -> int:
+    @property
+    def blobs(self) -> int:
+        """How many the files name."""
         return len(self.live) + len(self.marked)
