@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from orlop.kernel import processes
 from orlop.state import Hold, Holder, State
 
+_OURS = "orlop"
+
 
 def holder(what: str) -> Holder:
     """This process, while it does ``what``."""
     pid = os.getpid()
-    return Holder("orlop", f"{what}-{pid}", pid, processes.start_time(pid) or 0)
+    return Holder(_OURS, f"{what}-{pid}", pid, processes.start_time(pid) or 0)
 
 
 class Uses:
@@ -40,8 +42,8 @@ class Uses:
         return frozenset(hold.key for hold in self._state.holds() if not self._is_disproved(hold))
 
     def takers(self, key: str) -> list[str]:
-        """Whoever holds volume ``key``, used or not, in words."""
-        return sorted({hold.holder.client for hold in self._state.holds(key)})
+        """The engines that hold volume ``key``, used or not, in words. What orlop works in itself it gives back."""
+        return sorted({hold.holder.client for hold in self._state.holds(key)} - {_OURS})
 
     def _is_disproved(self, hold: Hold) -> bool:
         # An engine that counts for itself is no daemon: its processes end while its containers run.
