@@ -152,7 +152,7 @@ def buckets(config: Config) -> Use:
     cache = config.root / CACHE
     resolve = references.resolver(vault(config))
     return Use(
-        *folders, told, resolve, cache, boot=config.boot, step=config.step,
+        *folders, told, resolve, cache=cache, boot=config.boot, step=config.step,
         hydrate=lambda key: _start(config, "hydrate", key),
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,22 @@ def test_a_host_that_can_keep_nothing_saves_all_the_same(tmp_path: Path) -> None
     saved(repository, *BLOBS)
 
     assert has(Repository.open(FolderStore(tmp_path / "repository"), PASSWORD, cache=tmp_path / "file"), *BLOBS)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="filesystems need root")
+def test_a_full_disk_keeps_what_it_had_and_no_half_of_anything_else(
+    store: Watched, cache: Path, tmp_path: Path
+) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", cache], check=True)
+    try:
+        saved(Repository.open(store, PASSWORD, cache=cache), b"few")
+        before = kept(cache).read_bytes()
+        saved(Repository.open(store, PASSWORD, cache=cache), *(b"many %d" % number for number in range(1000)))
+
+        assert kept(cache).read_bytes() == before
+        assert has(Repository.open(store, PASSWORD, cache=cache), *BLOBS, b"few", b"many 999")
+    finally:
+        subprocess.run(["umount", cache], check=True)
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000, 40_000, 300_000])

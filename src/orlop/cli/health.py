@@ -106,14 +106,9 @@ def _bad_secrets(service: VolumeService) -> Iterator[Problem]:
 
 def _never_given_back(service: VolumeService) -> Iterator[Problem]:
     """Volumes that an engine took long ago, and that no process uses: it may not know, having got no answer."""
-    attachments = service.attachments
-    standing = {key: attachments.mounts / key for key in attachments.uses.standing() & service.state.attached().keys()}
-    seen = attachments.mounter.holders(standing.values())
-    for key in sorted(key for key, place in standing.items() if place not in seen):
-        row, takers = service.state.by_key(key), attachments.uses.takers(key)
-        if row is not None and takers and not service.users(row):
-            why = f"{', '.join(takers)} took it and did not give it back, and no process uses it"
-            yield Problem(key, f"{why}; 'orlop volume unmount {row.name}' takes it down")
+    for row, takers in service.attachments.unused():
+        why = f"{', '.join(takers)} took it and did not give it back, and no process uses it"
+        yield Problem(row.key, f"{why}; 'orlop volume unmount {row.name}' takes it down")
 
 
 def _defined(service: VolumeService) -> set[str]:

@@ -1,4 +1,7 @@
-"""``orlop volume rm``, ``restore``, ``prune``: through the engines, so that their records stay right; ``unmount``."""
+"""``orlop volume rm``, ``restore``, ``prune`` and ``unmount``.
+
+What removes goes through the engines, so that their records stay right.
+"""
 
 import re
 import sys

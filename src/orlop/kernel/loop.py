@@ -51,10 +51,7 @@ def refresh(image: Path) -> str | None:
 
 def is_attached(image: Path) -> bool:
     """Whether ``image`` has a device: then its filesystem may be mounted, in whichever namespace."""
-    existing = _existing(image) if image.exists() else None
-    if existing is not None:
-        os.close(existing[0])
-    return existing is not None
+    return device(image) is not None
 
 
 def device(image: Path) -> str | None:

@@ -74,12 +74,18 @@ class IndexCache:
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._sweep()
-            with open(new, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-                for part in _written(read):
-                    sealed = self._seal.seal(part)
-                    file.write(_LENGTH.pack(len(sealed)) + sealed)
-            new.replace(self._file)
-            read.cached = read.blobs
+            try:
+                self._write(new, read)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def _write(self, new: Path, read: Reading) -> None:
+        with open(new, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            for part in _written(read):
+                sealed = self._seal.seal(part)
+                file.write(_LENGTH.pack(len(sealed)) + sealed)
+        new.replace(self._file)
+        read.cached = read.blobs
 
     def _sweep(self) -> None:
         """Delete what killed processes have left."""

@@ -3,7 +3,7 @@
 Its callers hold the volume's lock.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -101,6 +101,16 @@ class Attachments:
     def users(self, row: Row) -> list[str]:
         """Who uses ``row``, in words; empty if nobody does."""
         return self.uses.of(row.key, self.seen(row))
+
+    def unused(self) -> Iterator[tuple[Row, Sequence[str]]]:
+        """What engines took a while ago, and no process uses; and which engines."""
+        held = {key: self.mounts / key for key in self.uses.standing() & self._state.attached().keys()}
+        # One look at the host for all of them; only what it does not show is looked at more closely.
+        seen = self.mounter.holders(held.values())
+        for key in sorted(key for key, place in held.items() if place not in seen):
+            row, takers = self._state.by_key(key), self.uses.takers(key)
+            if row is not None and takers and not self.users(row):
+                yield row, takers
 
     def seen(self, row: Row) -> Sequence[int]:
         """One process of every mount namespace that shows ``row`` elsewhere than where orlop mounts it, or did."""

@@ -51,21 +51,26 @@ def opened(place: Place, resolve: references.Resolve, cache: Path) -> "Repositor
     from orlop.snapshots.repository import Repository
 
     try:
-        return Repository.open(store(place, resolve), _password(place, resolve), cache=cache)
+        return Repository.open(store(place, resolve), read_password(place, resolve), cache=cache)
     except NotFound:
         raise NotFound(f"there is no repository at {place.address!r}; 'orlop backup --init' makes one") from None
 
 
 def made(place: Place, resolve: references.Resolve, cache: Path) -> "Repository":
     """The repository, which is made if there is none; again after a crash is fine."""
+    password = read_password(place, resolve)
+    # Unless somebody has put another one into its place.
+    is_random = place.is_ours and _RANDOM.fullmatch(password) is not None
+    return made_in(store(place, resolve), password, cache, is_random=is_random)
+
+
+def made_in(there: ObjectStore, password: bytes, cache: Path | None, *, is_random: bool = False) -> "Repository":
+    """The same in a store that is known already."""
     from orlop.snapshots.repository import Repository
 
-    there, password = store(place, resolve), _password(place, resolve)
     try:
         return Repository.open(there, password, cache=cache)
     except NotFound:
-        # Unless somebody has put another one into its place.
-        is_random = place.is_ours and _RANDOM.fullmatch(password) is not None
         with suppress(Conflict):  # somebody else was quicker
             return Repository.create(there, password, is_random=is_random, cache=cache)
         return Repository.open(there, password, cache=cache)
@@ -97,6 +102,7 @@ def store(place: Place, resolve: references.Resolve) -> ObjectStore:
     return locate(place.address, settings)
 
 
-def _password(place: Place, resolve: references.Resolve) -> bytes:
+def read_password(place: Place, resolve: references.Resolve) -> bytes:
+    """The password of ``place``."""
     # As restic reads its password file: a line end is no part of it.
     return resolve("password", place.password).rstrip(b"\r\n")

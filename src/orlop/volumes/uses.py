@@ -12,6 +12,7 @@ from orlop.kernel import processes
 from orlop.state import Hold, Holder, State
 
 _OURS = "orlop"
+"""The client whose holds are of commands that work in a volume themselves."""
 
 
 def holder(what: str) -> Holder:

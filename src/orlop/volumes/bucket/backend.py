@@ -6,12 +6,10 @@ heads/NAME        which snapshot it is, and of which epoch
 repository/       the snapshots of all volumes, in restic's format
 """
 
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orlop.errors import Conflict, NotFound
 from orlop.objects.probe import require_single_winner
 from orlop.objects.store import ObjectStore
 from orlop.objects.wrappers import Prefixed
@@ -34,7 +32,7 @@ class Backend:
         self._cache = cache
         self.store: ObjectStore = repositories.store(place, resolve)
         self.catalog = Catalog(self.store)
-        self._password = resolve("password", place.password).rstrip(b"\r\n")
+        self._password = repositories.read_password(place, resolve)
         self._is_proven = False
 
     def prove(self) -> None:
@@ -46,12 +44,4 @@ class Backend:
     @cached_property
     def repository(self) -> "Repository":
         """The repository, which the first volume makes."""
-        from orlop.snapshots.repository import Repository
-
-        place = Prefixed(self.store, "repository/")
-        try:
-            return Repository.open(place, self._password, cache=self._cache)
-        except NotFound:
-            with suppress(Conflict):  # another host was quicker
-                return Repository.create(place, self._password, cache=self._cache)
-            return Repository.open(place, self._password, cache=self._cache)
+        return repositories.made_in(Prefixed(self.store, "repository/"), self._password, self._cache)

@@ -45,14 +45,16 @@ class Use:
         mounts: Path,
         told: Mapping[str, str],
         resolve: references.Resolve,
-        cache: Path | None = None,
         *,
+        cache: Path | None = None,
         boot: str = "",
         clock: Clock | None = None,
         step: Callable[[str], object] = str,
         hydrate: Callable[[str], object] = str,
     ):
         """``told`` are the daemon's `settings.SETTINGS`; ``mounts`` is where volumes are mounted.
+
+        In ``cache`` is kept what the indexes of buckets said.
 
         ``step`` is called between two durable steps, with the name of the place. ``hydrate`` starts a process that
         calls `orlop.volumes.bucket.fetching.fetch_missing` for the volume whose storage it is given.
