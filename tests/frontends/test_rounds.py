@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from orlop.frontends.rounds import Rounds
+from orlop.testing.waiting import eventually
 
 SLEEPER = 'echo begin >>"$0"; sleep 0.2; echo end >>"$0"'
 
@@ -31,13 +32,6 @@ def rounds(tmp_path: Path) -> Iterator[Callable[..., Rounds]]:
     yield start
     for each in started:
         each.stop(5)
-
-
-def eventually(true: Callable[[], object], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 @pytest.mark.part("S4")

@@ -10,6 +10,8 @@ from tests.azure_account import ACCOUNT, KEY
 from tests.guest import by_hand
 from tests.journeys.lab import Lab
 
+from orlop.testing.waiting import eventually
+
 # Samba wants port 445 for itself, as the kernel wants it there: another address than the other servers'.
 HOST, ADDRESS = "files.standin.example", "127.0.0.2"
 SETTINGS = {
@@ -32,7 +34,7 @@ def shares(lab: Lab) -> Iterator[Path]:
     argv = [*_PYTHON, "orlop", "serve", "--socket", socket, "--root", str(lab.folder / "cloudstor")]
     env = {**SETTINGS, "ORLOP_RUN": "/run/cloudstor"}
     daemon = lab.machine.spawn(argv, log=lab.folder / "cloudstor.log", env=env)
-    lab.eventually(lambda: "ready" in log.read_text() and lab.inside(socket).exists())
+    eventually(lambda: "ready" in log.read_text() and lab.inside(socket).exists())
     yield folder / "shares"
     lab.clean()
     daemon.terminate()
@@ -77,7 +79,7 @@ def test_a_share_without_room_is_an_error_in_the_container_and_with_room_again_a
     lab.sh("docker volume create -d cloudstor -o share=small full")
     lab.sh(f"mount -t tmpfs -o size=16m none {shares}/small")
     lab.sh("docker run -d --name c1 --net none -v full:/v busybox sh -c 'echo kept >/v/kept; sleep 10000'")
-    lab.eventually(lambda: lab.out(f"cat {shares}/small/kept || true") == "kept")
+    eventually(lambda: lab.out(f"cat {shares}/small/kept || true") == "kept")
 
     said = lab.refused("docker exec c1 dd if=/dev/zero of=/v/big bs=1M count=32 conv=fsync")
     lab.sh("docker exec c1 sh -c 'rm /v/big && echo new >/v/new && sync'")

@@ -14,6 +14,8 @@ from tests.guest.plugin import Plugin
 from tests.guest.test_remote import everything_told
 from tests.journeys.sshd import PASSWORD, Sshd
 
+from orlop.testing.waiting import eventually
+
 KEY = "rclones-own-key-9917"
 PATTERN = Path("/proc/sys/kernel/core_pattern")
 # It has both secrets in its memory, puts them together only there, and crashes.
@@ -60,7 +62,7 @@ def test_programs_and_the_daemon_that_crash_leave_no_memory_behind(
     plugin.mount("ssh"), plugin.mount("clone")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(Plugin(lab).refused, "Mount", "bucket")
-        lab.eventually(lambda: processes(plugin, "s3fs"))
+        eventually(lambda: processes(plugin, "s3fs"))
         told = everything_told(plugin)
 
         crash(plugin, "s3fs", signal.SIGABRT)
@@ -70,7 +72,7 @@ def test_programs_and_the_daemon_that_crash_leave_no_memory_behind(
         crash(plugin, name, number)
     lab.machine.run(["sh", "-c", f"ulimit -c unlimited; exec {sys.executable} -c {_quoted(_CONTROL)}"], check=False)
     lab.crash_orlop()
-    lab.eventually(lambda: list(dumps.iterdir()))
+    eventually(lambda: list(dumps.iterdir()))
     lab.serve()
     told |= {"log": lab.log.read_bytes(), "inspect": repr(plugin.ask("Get", Name="ssh")).encode()}
 
@@ -93,7 +95,7 @@ def crash(plugin: Plugin, name: str, number: signal.Signals) -> None:
     pids = processes(plugin, name)
     assert pids, f"no {name} runs"
     plugin.lab.sh(f"kill -{number.value} {' '.join(map(str, pids))}")
-    plugin.lab.eventually(gone(plugin, name, pids))
+    eventually(gone(plugin, name, pids))
 
 
 def gone(plugin: Plugin, name: str, pids: list[int]) -> Callable[[], bool]:

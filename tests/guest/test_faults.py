@@ -13,6 +13,8 @@ from tests.guest.servers import Servers
 from tests.guest.test_remote import login
 from tests.journeys.lab import Lab
 
+from orlop.testing.waiting import eventually
+
 KINDS = ("nfs", "cifs")
 # Each line reaches the server before the next one is written, until it is told to stop; then it says how many there
 # are. After an error it does what it is told to: the kernel's cifs gives one to a call that is under way while its
@@ -58,10 +60,10 @@ def test_while_a_server_is_dead_hard_mounts_wait_soft_ones_give_errors_and_other
             place = str(plugin.mount(name)).removeprefix(str(lab.inside("/")))
             after_error = "sleep 0.2" if name == "cifs" else "false"
             lab.machine.spawn(["bash", "-c", _WRITER, f"{place}/{name}", str(ended[name]), after_error, str(stop)])
-    lab.eventually(lambda: all((folder(kind, servers) / kind).exists() for kind in KINDS))
+    eventually(lambda: all((folder(kind, servers) / kind).exists() for kind in KINDS))
 
     servers.kill()
-    both(lambda kind: lab.eventually(ended[f"soft-{kind}"].exists, 100))
+    both(lambda kind: eventually(ended[f"soft-{kind}"].exists, 100))
     waiting = not (ended["nfs"].exists() or ended["cifs"].exists())
     errors = both(lambda kind: Plugin(lab).refused("Mount", kind, by="c2"))
     took = []
@@ -70,7 +72,7 @@ def test_while_a_server_is_dead_hard_mounts_wait_soft_ones_give_errors_and_other
         took.append(plugin.took)
     servers.start()
     stop.touch()
-    both(lambda kind: lab.eventually(lambda: ended[kind].exists() and ended[kind].read_text(), 120))
+    both(lambda kind: eventually(lambda: ended[kind].exists() and ended[kind].read_text(), 120))
 
     assert waiting
     assert all("does not answer" in error for error in errors)
@@ -126,6 +128,6 @@ def lines_to(ended: Path) -> list[str]:
 def came_back(lab: Lab, kind: str) -> None:
     """It can be mounted again, soon, and what was there is there."""
     mine = Plugin(lab)
-    lab.eventually(lambda: mine.ask("Mount", Name=kind, ID="c1")[0] == 200, 120)
+    eventually(lambda: mine.ask("Mount", Name=kind, ID="c1")[0] == 200, 120)
     assert (mine.mount(kind, by="c2") / "file").read_text() == "kept"
     mine.unmount(kind, by="c2")

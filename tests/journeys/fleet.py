@@ -16,6 +16,7 @@ from tests.journeys.sshd import Sshd
 from orlop.testing import images
 from orlop.testing.machine import Machine
 from orlop.testing.network import Switch
+from orlop.testing.waiting import eventually
 
 SERVER = "nas"
 SHARED = "/mnt/shared"
@@ -121,7 +122,7 @@ class Fleet:
         """The machine boots with the disk it had, and joins the swarm again by itself."""
         node.machine.boot()
         node.start_up()
-        node.eventually(lambda: self.state(node) == "ready", 30)
+        eventually(lambda: self.state(node) == "ready", 30)
 
     def end(self, tasks: Mapping[int, Sequence[Place]]) -> None:
         """Kill what the swarm has told to end: as process 1, ping ignores polite signals, and would get ten seconds."""
@@ -139,9 +140,9 @@ class Fleet:
             self.sh(f"docker node update --availability active {node.name}")
         self.sh("docker service ls -q | xargs -r docker service rm")
         for node in self.nodes:
-            node.eventually(lambda node=node: self.state(node) == "ready", 30)
+            eventually(lambda node=node: self.state(node) == "ready", 30)
             node.sh("docker ps -aq | xargs -r docker rm -fv", check=False)
-            node.eventually(lambda node=node: not node.out("docker ps -aq"))
+            eventually(lambda node=node: not node.out("docker ps -aq"))
         for node in self.nodes:
             node.sh("docker volume ls -q | xargs -r docker volume rm -f")
 
@@ -190,4 +191,4 @@ def _join(nodes: Sequence[Node]) -> None:
     token = manager.out("docker swarm join-token -q worker")
     for number, node in enumerate(workers, 2):
         node.sh(f"docker swarm join --token {token} --advertise-addr {_ADDRESS.format(number)} {_ADDRESS.format(1)}")
-    manager.eventually(lambda: manager.out("docker node ls").count(" Ready ") == len(nodes), 30)
+    eventually(lambda: manager.out("docker node ls").count(" Ready ") == len(nodes), 30)

@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import pytest
 from orlop.testing.engine import Engine
 from orlop.testing.machine import Machine
 from orlop.testing.process import Process
+from orlop.testing.waiting import eventually
 
 # The documents' containers ping docker.com: one name, and the address of the machine on Docker's bridge.
 _NAMES = """
@@ -53,7 +52,7 @@ class Lab:
         self._serving = self.machine.spawn(
             [*_PYTHON, "-m", "orlop", "serve", "--root", str(self.root)], log=self.log, env=env
         )
-        self.eventually(lambda: self._listens() or not self._serving.running)
+        eventually(lambda: self._listens() or not self._serving.running)
         assert self._serving.running, self.log.read_text()
 
     def kill_orlop(self) -> None:
@@ -124,20 +123,12 @@ class Lab:
         """A path of the machine, as the host reaches it."""
         return self.machine.root / path.lstrip("/")
 
-    @staticmethod
-    def eventually(true: Callable[[], object], seconds: float = 60) -> None:
-        """Wait until it is so; databases and services take a moment to start."""
-        until = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < until, f"still not so after {seconds} s"
-            time.sleep(0.1)
-
     def remove_service(self, name: str) -> None:
         """``docker service rm``, and wait until its tasks have ended."""
         self.sh(f"docker service rm {name}")
         # As process 1, many programs have no answer to a polite signal, and the swarm waits ten seconds for one.
         self.sh("docker ps -q | xargs -r docker kill", check=False)
-        self.eventually(lambda: not self.out("docker ps -aq"))
+        eventually(lambda: not self.out("docker ps -aq"))
 
     def clean(self) -> None:
         """No service, no container, no volume, nothing in the home folder."""

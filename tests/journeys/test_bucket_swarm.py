@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tests.journeys.fleet import Fleet, Node, check
 
+from orlop.testing.waiting import eventually
+
 pytestmark = [pytest.mark.part("E1", "D9"), pytest.mark.timeout(240)]
 
 PAGE = Path(__file__).parents[2] / "docs/bucket.md"
@@ -29,7 +31,7 @@ def start(fleet: Fleet, name: str, source: str, command: str = COUNT, replicas: 
         f"volume-opt=driver=bucket,volume-opt=size=300m,volume-opt=sync={SYNC},volume-opt=lease={LEASE} "
         f"alpine sh -c '{command}'"
     )
-    fleet.manager.eventually(lambda: fleet.runs(name, replicas))
+    eventually(lambda: fleet.runs(name, replicas))
 
 
 def execute(node: Node, container: str, command: str) -> str:
@@ -49,7 +51,7 @@ def numbers(node: Node, container: str) -> list[int]:
 def counted(fleet: Fleet, name: str, least: int) -> tuple[Node, str]:
     """Where the task runs, once it has counted that far and a shipment has had time to follow."""
     ((node, container),) = fleet.tasks(name)[1]
-    node.eventually(lambda: len(numbers(node, container)) > least)
+    eventually(lambda: len(numbers(node, container)) > least)
     return node, container
 
 
@@ -60,7 +62,7 @@ def moved(fleet: Fleet, name: str, old: Node) -> tuple[Node, str]:
         others = [node for node in fleet.running if node is not old]
         return [(node, container) for node in others for container in node.tasks(name).values()]
 
-    fleet.manager.eventually(away, MOVED)
+    eventually(away, MOVED)
     return away()[0]
 
 
@@ -81,7 +83,7 @@ def test_a_task_of_a_node_that_was_killed_goes_on_elsewhere(fleet: Fleet) -> Non
     node.machine.power_off()
     other, successor = moved(fleet, "count", node)
 
-    other.eventually(lambda: numbers(other, successor)[-1] > 3)
+    eventually(lambda: numbers(other, successor)[-1] > 3)
     goes_on_from(before, numbers(other, successor))
     fleet.power_on(node)
     assert "numbers" not in node.mounted()
@@ -112,13 +114,13 @@ def test_a_node_that_was_cut_off_cannot_write_any_more(fleet: Fleet) -> None:
     other, successor = moved(fleet, "count", node)
     stopped = node.out(f"docker logs {container}")
     refused = node.refused(f"docker exec {container} touch /data/late")
-    other.eventually(lambda: numbers(other, successor)[-1] > 3)
+    eventually(lambda: numbers(other, successor)[-1] > 3)
     fleet.switch.heal(node.name)
-    fleet.manager.eventually(lambda: fleet.runs("count", 1, without=[node]), MOVED)
+    eventually(lambda: fleet.runs("count", 1, without=[node]), MOVED)
 
     assert "stopped" in stopped
     assert "Input/output error" in refused
-    node.eventually(lambda: "numbers" not in node.mounted(), 30)
+    eventually(lambda: "numbers" not in node.mounted(), 30)
     after = numbers(other, successor)
     end = next(place for place in range(len(after)) if after[place] != place)
     assert end > 20
@@ -132,11 +134,11 @@ def test_a_node_that_was_frozen_cannot_write_any_more(fleet: Fleet) -> None:
 
     with node.machine.frozen():
         other, successor = moved(fleet, "count", node)
-        other.eventually(lambda: numbers(other, successor)[-1] > 3)
-    node.eventually(lambda: "numbers" not in node.mounted() or "stopped" in node.out(f"docker logs {container}"), 30)
-    fleet.manager.eventually(lambda: fleet.runs("count", 1, without=[node]), MOVED)
+        eventually(lambda: numbers(other, successor)[-1] > 3)
+    eventually(lambda: "numbers" not in node.mounted() or "stopped" in node.out(f"docker logs {container}"), 30)
+    eventually(lambda: fleet.runs("count", 1, without=[node]), MOVED)
 
-    node.eventually(lambda: "numbers" not in node.mounted(), 30)
+    eventually(lambda: "numbers" not in node.mounted(), 30)
     after = numbers(other, successor)
     end = next(place for place in range(len(after)) if after[place] != place)
     assert after[end:] == list(range(len(after) - end))
@@ -154,7 +156,7 @@ def test_task_n_has_volume_n_on_whichever_node_it_runs(fleet: Fleet) -> None:
 
     fleet.sh("docker node update --availability drain n2")
     fleet.end({slot: [(drained, container)] for slot, container in drained.tasks("keep").items()})
-    fleet.manager.eventually(lambda: fleet.runs("keep", 2, without=[drained]), MOVED)
+    eventually(lambda: fleet.runs("keep", 2, without=[drained]), MOVED)
 
     for slot, ((node, container),) in fleet.tasks("keep").items():
         # Everything, for a node that is drained ships before it lets go.
@@ -192,7 +194,7 @@ def test_a_database_in_a_service_moves_with_its_volume(fleet: Fleet) -> None:
         f"type=volume,volume-driver=orlop,source=pg,destination=/var/lib/postgresql/data,volume-opt=driver=bucket,"
         f"volume-opt=size=1g,volume-opt=sync={SYNC},volume-opt=lease={LEASE} postgres"
     )
-    fleet.manager.eventually(lambda: fleet.runs("db", 1))
+    eventually(lambda: fleet.runs("db", 1))
     ((node, container),) = fleet.tasks("db")[1]
 
     def sql(node: Node, container: str, text: str) -> str:
@@ -201,19 +203,19 @@ def test_a_database_in_a_service_moves_with_its_volume(fleet: Fleet) -> None:
     def answers(node: Node, container: str) -> bool:
         return node.sh(f"docker exec {container} psql -U postgres -c 'select 1'", check=False).returncode == 0
 
-    node.eventually(lambda: answers(node, container))
+    eventually(lambda: answers(node, container))
     sql(node, container, "create table t (n int); insert into t select generate_series(1, 10000)")
     sql(node, container, "checkpoint")
     base = node.inside(f"{node.root}/drivers/bucket/pg/base.json")
     for _ in range(2):  # one shipment may have been under way
         before = json.loads(base.read_text())["snapshot"]
         execute(node, container, "touch /var/lib/postgresql/data/again")
-        node.eventually(lambda before=before: json.loads(base.read_text())["snapshot"] != before, 30)
+        eventually(lambda before=before: json.loads(base.read_text())["snapshot"] != before, 30)
 
     node.machine.power_off()
     other, successor = moved(fleet, "db", node)
 
-    other.eventually(lambda: answers(other, successor))
+    eventually(lambda: answers(other, successor))
     assert sql(other, successor, "select count(*), sum(n) from t") == "10000|50005000"
 
 

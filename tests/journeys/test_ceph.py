@@ -12,6 +12,7 @@ from tests.journeys.ceph import MONITOR, USER, Ceph
 from tests.journeys.lab import Lab
 
 from orlop.testing.machine import Machine
+from orlop.testing.waiting import eventually
 
 pytestmark = [pytest.mark.feature("D8"), pytest.mark.timeout(240)]
 OPTIONS = {"driver": "ceph", "monitors": MONITOR}
@@ -142,7 +143,7 @@ def test_a_cluster_that_falls_silent_holds_up_no_other_volume_and_when_it_speaks
     finally:
         ceph.speak()
     # The cluster may wait a minute for a client that it still believes to be there.
-    lab.eventually(ended.exists, 120)
+    eventually(ended.exists, 120)
     seen = (plugin.mount("unused") / "file").read_text()
     plugin.unmount("used")
     plugin.unmount("unused")

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from orlop.testing.waiting import eventually
+
 pytestmark = pytest.mark.timeout(120)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "compose.yaml"
@@ -24,13 +26,13 @@ def test_compose_keeps_volumes_over_down_and_removes_them_with_v(lab, compose):
     container = lab.out(f"{compose} ps -q")
     mounts = lab.mounts(container)
     limit = lab.out(f"docker exec {container} df -k /limited").split()[-5]
-    lab.eventually(lambda: lab.out(f"docker exec {container} sh -c 'cat /data/starts /scratch/starts | wc -l'") == "2")
+    eventually(lambda: lab.out(f"docker exec {container} sh -c 'cat /data/starts /scratch/starts | wc -l'") == "2")
 
     lab.sh(f"{compose} down -t 0")
     between = lab.volumes()
     lab.sh(f"{compose} up -d")
     container = lab.out(f"{compose} ps -q")
-    lab.eventually(lambda: lab.out(f"docker exec {container} sh -c 'cat /data/starts | wc -l'") == "2")
+    eventually(lambda: lab.out(f"docker exec {container} sh -c 'cat /data/starts | wc -l'") == "2")
     scratch = lab.out(f"docker exec {container} sh -c 'cat /scratch/starts | wc -l; df -k /scratch'").split()
     lab.sh(f"{compose} down -t 0 -v")
 

@@ -10,6 +10,8 @@ import tarfile
 import pytest
 from tests.journeys.lab import every_engine
 
+from orlop.testing.waiting import eventually
+
 pytestmark = [pytest.mark.part("E1"), pytest.mark.timeout(180)]
 
 
@@ -128,7 +130,7 @@ def test_a_volume_is_backed_up_with_tar_and_restored_into_a_new_container(lab, d
 @every_engine
 def test_an_anonymous_volume_goes_with_its_container_and_awesome_stays(lab, driver):
     top = lab.start("docker run --rm -v /foo -v awesome:/bar busybox top", driver=driver)
-    lab.eventually(lambda: lab.out("docker ps -q"))
+    eventually(lambda: lab.out("docker ps -q"))
     container = lab.out("docker ps -q")
     mounts = lab.mounts(container)
     during = lab.volumes()
@@ -138,7 +140,7 @@ def test_an_anonymous_volume_goes_with_its_container_and_awesome_stays(lab, driv
 
     assert during == {"awesome", mounts["/foo"]["Name"]}
     assert {mount["Driver"] for mount in mounts.values()} == {driver}
-    lab.eventually(lambda: lab.volumes() == {"awesome"}, 10)
+    eventually(lambda: lab.volumes() == {"awesome"}, 10)
 
 
 @pytest.mark.part("V10")
@@ -320,7 +322,7 @@ def test_a_service_with_four_replicas_mounts_a_volume(lab, swarm, driver):
         "docker service create -d --replicas=4 --name devtest-service --mount source=myvol2,target=/app nginx:latest",
         driver=driver,
     )
-    lab.eventually(lambda: _running(lab, "devtest-service") == 4)
+    eventually(lambda: _running(lab, "devtest-service") == 4)
     containers = lab.out("docker ps -q").split()
 
     assert len(containers) == 4
@@ -372,7 +374,7 @@ def test_every_task_of_a_service_has_a_volume_of_its_own_by_template(lab, swarm)
 
     # A task that comes again finds the volume of its slot.
     lab.sh(f"docker rm -f {slot3}")
-    lab.eventually(lambda: "ping2.3." in lab.out(names), 30)
+    eventually(lambda: "ping2.3." in lab.out(names), 30)
     successor = next(line.split()[1] for line in lab.out(names).splitlines() if line.startswith("ping2.3."))
     assert successor != slot3
     assert lab.out(f"docker exec {successor} cat /mydata/who") == "slot 3"
@@ -387,7 +389,7 @@ def test_a_list_of_options_is_escaped_from_the_outer_csv(lab, swarm, driver):
         'volume-opt=device=tmpfs,"volume-opt=o=size=1m,mode=0700,uid=33"\' '
         "--name myservice nginx:latest"
     )
-    lab.eventually(lambda: _running(lab, "myservice") == 1)
+    eventually(lambda: _running(lab, "myservice") == 1)
     container = lab.out("docker ps -q")
 
     assert lab.volume("scratch")["Options"]["o"] == "size=1m,mode=0700,uid=33"
@@ -398,7 +400,7 @@ def test_a_list_of_options_is_escaped_from_the_outer_csv(lab, swarm, driver):
 
 def _wait_for_mysql(lab, container, database):
     ready = f'docker exec {container} mysql -u user1 {database} -ppassword -e "select 1"'
-    lab.eventually(lambda: lab.sh(ready, check=False).returncode == 0)
+    eventually(lambda: lab.sh(ready, check=False).returncode == 0)
 
 
 def _running(lab, service):

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from orlop.testing import images
 from orlop.testing.engine import Engine
 from orlop.testing.machine import Machine
 from orlop.testing.network import Switch
+from orlop.testing.waiting import eventually
 
 pytestmark = [pytest.mark.feature("D8"), pytest.mark.timeout(240)]
 
@@ -115,13 +116,6 @@ def test_a_container_of_an_ordinary_user_has_the_files_and_goes_on_when_either_p
     assert (on_server.st_uid, on_server.st_gid) == (0, 0)
     assert healed == ["glusterfs", "bindfs"]
     assert not machine.run(["pgrep", "-x", "bindfs|glusterfs"], check=False).stdout
-
-
-def eventually(true: Callable[[], object], seconds: float = 40) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, f"still not so after {seconds} s"
-        time.sleep(0.1)
 
 
 def test_a_full_brick_is_an_error_in_the_container_and_with_room_again_all_goes_on(

@@ -11,6 +11,7 @@ from tests.journeys.lab import Lab
 from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 
 from orlop.kernel import precontent
+from orlop.testing.waiting import eventually
 
 pytestmark = [
     pytest.mark.part("D9", "P8"),
@@ -90,7 +91,7 @@ def test_orlop_can_be_killed_while_a_container_reads(lab: Lab, moved: Callable[[
         "docker run --rm -v data:/data ubuntu sh -c 'sleep 1; sha256sum /data/large; cat /data/*9' >sums"
     )
     # Not as soon as it is mounted: the engine has to have been told, or there will be no container.
-    lab.eventually(lambda: lab.out("docker ps -q"))
+    eventually(lambda: lab.out("docker ps -q"))
 
     lab.kill_orlop()
     lab.sh("pkill -9 -f 'orlop [h]ydrate' || true")
@@ -119,6 +120,6 @@ def test_how_much_is_here_is_shown(lab: Lab, moved: Callable[[], None]) -> None:
     lab.sh("docker run -d --name user -v data:/data ubuntu sleep 1000")
     inspect = f"{sys.executable} -m orlop volume inspect data --root {lab.root}"
 
-    lab.eventually(lambda: '"Fetched"' not in lab.out(inspect))
+    eventually(lambda: '"Fetched"' not in lab.out(inspect))
 
     assert lab.out("docker exec user cat /data/123") == "123"

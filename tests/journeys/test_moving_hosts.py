@@ -5,6 +5,8 @@ import json
 import pytest
 from tests.journeys.fleet import SHARED, Fleet, Node, check
 
+from orlop.testing.waiting import eventually
+
 pytestmark = pytest.mark.timeout(240)
 
 FILL = (
@@ -39,12 +41,12 @@ def test_by_a_bucket_it_moves_to_another_driver_and_to_another_host(fleet: Fleet
 
     first.orlop(f"volume migrate {things} --to bucket -o size=300m")
     first.orlop(f"volume migrate {things} --commit")
-    second.eventually(lambda: things in second.volumes(), 10)
+    eventually(lambda: things in second.volumes(), 10)
     assert looked_at(second, things) == SEEN
     second.orlop(f"volume migrate {things} --to local -o size=64m")
     second.orlop(f"volume migrate {things} --commit")
 
-    first.eventually(lambda: things not in first.volumes(), 10)
+    eventually(lambda: things not in first.volumes(), 10)
     assert looked_at(second, things) == SEEN
     (inspected,) = json.loads(second.orlop(f"volume inspect {things}").stdout)
     assert inspected["Labels"] == {"team": "blue"}

@@ -10,6 +10,8 @@ from tests.guest.plugin import Plugin
 from tests.journeys.lab import Lab
 from tests.journeys.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 
+from orlop.testing.waiting import eventually
+
 pytestmark = [pytest.mark.feature("D6"), pytest.mark.timeout(180)]
 
 
@@ -151,12 +153,12 @@ def test_what_does_not_fit_on_rclones_remote_goes_there_when_there_is_room(lab: 
     write = "echo kept >/r/kept; dd if=/dev/zero of=/r/big bs=1M count=2; sleep 1000"
 
     lab.sh(f"docker run -d --name c1 -v r1:/r ubuntu sh -c '{write}'")
-    lab.eventually(lambda: lab.out("cat /run/small/kept || true") == "kept")
-    lab.eventually(lambda: lab.out("grep -rl 'too big for remaining disk space' /run/orlop || true"))
+    eventually(lambda: lab.out("cat /run/small/kept || true") == "kept")
+    eventually(lambda: lab.out("grep -rl 'too big for remaining disk space' /run/orlop || true"))
     lab.sh("docker run --rm -v r1:/r ubuntu cat /r/kept")
     lab.sh("rm /run/small/x")
 
-    lab.eventually(lambda: lab.out("stat -c %s /run/small/big || true") == str(2 << 20))
+    eventually(lambda: lab.out("stat -c %s /run/small/big || true") == str(2 << 20))
     lab.sh("docker rm -f c1 && docker volume rm r1 && umount /run/small")
 
 
@@ -174,7 +176,7 @@ def test_a_store_that_dies_under_a_container_is_an_error_in_time_and_back_again_
         store.start()
 
     assert "error" in said
-    lab.eventually(lambda: not lab.sh("docker exec c1 sh -c 'echo after >/v/after'", check=False).returncode)
+    eventually(lambda: not lab.sh("docker exec c1 sh -c 'echo after >/v/after'", check=False).returncode)
     assert lab.out("docker exec c1 cat /v/before /v/after").split() == ["before", "after"]
 
 
@@ -197,7 +199,7 @@ def test_a_store_that_rclone_cannot_use_is_an_error_in_time_and_its_key_is_not_s
             store.start()
 
     if fault == "away":
-        lab.eventually(lambda: not lab.sh("docker run --rm -v r1:/r ubuntu ls /r", check=False).returncode)
+        eventually(lambda: not lab.sh("docker run --rm -v r1:/r ubuntu ls /r", check=False).returncode)
     assert key not in said + lab.log.read_text() + lab.out("docker volume inspect r1")
     lab.sh("docker volume rm r1")
     assert not lab.out("pgrep rclone || true")
@@ -214,7 +216,7 @@ def test_what_is_written_while_rclones_store_is_dead_goes_there_when_it_is_back(
     lab.sh(f"docker volume create -d orlop -o driver=rclone {bucket} -o config=file:/run/late.conf r1")
     lab.sh("docker run -d --name c1 -v r1:/r ubuntu sleep 1000 && docker exec c1 sh -c 'echo first >/r/first; ls /r'")
     lab.sh(f"docker volume create -d orlop {options} -o prefix=late bucket")
-    lab.eventually(lambda: lab.out("docker run --rm -v bucket:/b ubuntu cat /b/first || true") == "first")
+    eventually(lambda: lab.out("docker run --rm -v bucket:/b ubuntu cat /b/first || true") == "first")
 
     store.stop()
     try:
@@ -222,7 +224,7 @@ def test_what_is_written_while_rclones_store_is_dead_goes_there_when_it_is_back(
     finally:
         store.start()
 
-    lab.eventually(lambda: lab.out("docker run --rm -v bucket:/b ubuntu cat /b/file || true") == "late", 120)
+    eventually(lambda: lab.out("docker run --rm -v bucket:/b ubuntu cat /b/file || true") == "late", 120)
 
 
 def test_a_container_of_an_ordinary_user_has_the_buckets_files(lab: Lab, options: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.journeys.lab import Lab
 
+from orlop.testing.waiting import eventually
+
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -55,16 +57,16 @@ def test_a_database_in_use_goes_back_to_a_snapshot_that_its_schedule_made(lab, d
     insert = 'i=0; while :; do i=$((i+1)); psql -qc "insert into dummy values ($i)" && echo $i; done'
     log = lab.home / "acknowledged"
     writer = lab.start(f"docker exec db1 sh -c '{insert}' >{log} 2>/dev/null")
-    lab.eventually(lambda: log.exists() and log.read_text().count("\n") > 20)
+    eventually(lambda: log.exists() and log.read_text().count("\n") > 20)
 
     before = log.read_text().count("\n")
     daemon("1s")
-    lab.eventually(lambda: orlop("snapshot ls -q"))
+    eventually(lambda: orlop("snapshot ls -q"))
     made = orlop("snapshot ls -q").splitlines()[0]
     told = json.loads(orlop(f"snapshot inspect {made}"))[0]
     status = json.loads(orlop("volume inspect pgdata"))[0]["Status"]
     hooks = lab.out("docker exec db1 cat /tmp/hooks").split()
-    lab.eventually(lambda: log.read_text().count("\n") > before + 20)
+    eventually(lambda: log.read_text().count("\n") > before + 20)
     lab.sh("docker kill -s KILL db1; docker rm db1")
     writer.wait()
     orlop(f"volume rollback pgdata {made.partition('@')[2]}")
@@ -121,4 +123,4 @@ def test_containers_are_paused_where_a_label_says_so(lab, without_snapshots, orl
 
 
 def _wait(lab: Lab, container: str) -> None:
-    lab.eventually(lambda: lab.sh(f"docker exec {container} pg_isready -h 127.0.0.1", check=False).returncode == 0)
+    eventually(lambda: lab.sh(f"docker exec {container} pg_isready -h 127.0.0.1", check=False).returncode == 0)

@@ -12,6 +12,7 @@ from tests.journeys.sshd import PASSWORD, Sshd
 
 from orlop.kernel import processes
 from orlop.testing.process import stand_still
+from orlop.testing.waiting import eventually
 
 pytestmark = [pytest.mark.feature("D5"), pytest.mark.timeout(180)]
 
@@ -31,7 +32,7 @@ def volume(lab: Lab, sshd: Sshd) -> Iterator[str]:
     yield "v1"
     lab.sh("docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r docker volume rm")
     try:
-        lab.eventually(lambda: not serving(lab), 20)
+        eventually(lambda: not serving(lab), 20)
     except AssertionError:
         print(lab.out("ps -ef; cat /proc/mounts | grep ssh"))
         raise
@@ -114,7 +115,7 @@ def test_a_program_that_dies_is_replaced_under_the_running_container(lab: Lab, s
         (old,) = serving(lab)
         os.kill(old, signal.SIGKILL)
         # Long before the daemon looks at everything the next time.
-        lab.eventually(lambda: lab.sh("docker exec c1 cat /app/file", check=False).stdout, 15)
+        eventually(lambda: lab.sh("docker exec c1 cat /app/file", check=False).stdout, 15)
         lab.sh(f"docker exec c1 sh -c 'echo {word} >/app/file'")
         assert (sshd.inside / "file").read_text() == f"{word}\n"
         assert serving(lab) not in ([], [old])
@@ -126,7 +127,7 @@ def test_a_volume_whose_server_is_away_says_so_until_it_is_healed(lab: Lab, sshd
 
     sshd.stop()
     os.kill(serving(lab)[0], signal.SIGKILL)
-    lab.eventually(lambda: "Connection" in str(lab.volume("v1")["Status"].get("Degraded")))
+    eventually(lambda: "Connection" in str(lab.volume("v1")["Status"].get("Degraded")))
     sshd.start()
     lab.sh(f"{sys.executable} -m orlop system check --repair --root {lab.root}")
 
@@ -154,7 +155,7 @@ def test_a_full_server_is_an_error_in_the_container_and_with_room_again_all_goes
         f"docker volume create -d orlop -o driver=sshfs -o sshcmd=test@node2:/home/test/small -o key=file:{sshd.key} v1"
     )
     lab.sh("docker run -d --name c1 -v v1:/app ubuntu sh -c 'echo kept >/app/kept; sleep 1000'")
-    lab.eventually((sshd.inside / "small/kept").exists)
+    eventually((sshd.inside / "small/kept").exists)
 
     said = lab.refused("docker exec c1 dd if=/dev/zero of=/app/big bs=64k count=200 conv=fsync")
     lab.sh("docker run --rm -v v1:/app ubuntu cat /app/kept")

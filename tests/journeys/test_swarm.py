@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from tests.journeys.fleet import SERVER, SHARED, Fleet, Node, Place, check
 
+from orlop.testing.waiting import eventually
+
 pytestmark = [pytest.mark.part("E1"), pytest.mark.timeout(240)]
 
 PING1 = """docker service create \\
@@ -82,7 +84,7 @@ def test_all_nodes_take_the_options_of_the_first(fleet: Fleet) -> None:
         "docker service create -d --replicas 5 --name ping1 --mount type=volume,volume-driver=orlop,source=sharedvol1,"
         "destination=/shareddata,volume-opt=uid=1000,volume-opt=backing=shared alpine ping docker.com"
     )
-    fleet.manager.eventually(lambda: fleet.runs("ping1", 5))
+    eventually(lambda: fleet.runs("ping1", 5))
 
     owners = {
         node.out(f"docker exec {container} stat -c %u /shareddata")
@@ -132,21 +134,21 @@ def test_task_n_has_volume_n_after_an_update_after_scaling_and_on_another_node(f
     fleet.sh("docker service update --force --update-parallelism 0 -d ping2")
     fleet.end(first)
     old = _containers(first)
-    fleet.manager.eventually(lambda: fleet.runs("ping2", 5) and _containers(fleet.tasks("ping2")).isdisjoint(old))
+    eventually(lambda: fleet.runs("ping2", 5) and _containers(fleet.tasks("ping2")).isdisjoint(old))
     assert _who(fleet, "ping2") == {slot: f"slot {slot}" for slot in range(1, 6)}
 
     fleet.sh("docker service scale -d ping2=2")
     fleet.end({slot: places for slot, places in fleet.tasks("ping2").items() if slot > 2})
-    fleet.manager.eventually(lambda: fleet.runs("ping2", 2))
+    eventually(lambda: fleet.runs("ping2", 2))
     fleet.sh("docker service scale -d ping2=5")
-    fleet.manager.eventually(lambda: fleet.runs("ping2", 5))
+    eventually(lambda: fleet.runs("ping2", 5))
     assert _who(fleet, "ping2") == {slot: f"slot {slot}" for slot in range(1, 6)}
 
     drained = fleet["n2"]
     assert drained.tasks("ping2")
     fleet.sh("docker node update --availability drain n2")
     fleet.end({slot: [(drained, container)] for slot, container in drained.tasks("ping2").items()})
-    fleet.manager.eventually(lambda: fleet.runs("ping2", 5, without=[drained]), MOVED)
+    eventually(lambda: fleet.runs("ping2", 5, without=[drained]), MOVED)
 
     assert _who(fleet, "ping2") == {slot: f"slot {slot}" for slot in range(1, 6)}
     _nothing_left(drained)
@@ -159,7 +161,7 @@ def test_a_task_of_a_node_that_was_killed_finds_its_data_on_another(fleet: Fleet
     assert killed.tasks("keep")
 
     killed.machine.power_off()
-    fleet.manager.eventually(lambda: fleet.runs("keep", 3), MOVED)
+    eventually(lambda: fleet.runs("keep", 3), MOVED)
 
     assert _who(fleet, "keep") == {slot: f"slot {slot}" for slot in range(1, 4)}
     fleet.power_on(killed)
@@ -176,12 +178,12 @@ def test_a_task_of_a_node_that_was_cut_off_finds_its_data_on_another(fleet: Flee
         f"type=volume,volume-driver=orlop,source=files,destination=/keep,volume-opt=driver=sshfs,"
         f"volume-opt=sshcmd=test@{SERVER}:/home/test,volume-opt=key=file:{fleet.server.key} alpine sleep 1000"
     )
-    fleet.manager.eventually(lambda: fleet.runs("keep", 1))
+    eventually(lambda: fleet.runs("keep", 1))
     ((old, container),) = fleet.tasks("keep")[1]
     old.sh(f"docker exec {container} sh -c 'echo kept >/keep/file'")
 
     fleet.switch.cut(old.name)
-    fleet.manager.eventually(lambda: len(fleet.tasks("keep")[1]) == 2, MOVED)
+    eventually(lambda: len(fleet.tasks("keep")[1]) == 2, MOVED)
     ((new, successor),) = [place for place in fleet.tasks("keep")[1] if place[0] is not old]
 
     assert new.out(f"docker exec {successor} cat /keep/file") == "kept"
@@ -190,7 +192,7 @@ def test_a_task_of_a_node_that_was_cut_off_finds_its_data_on_another(fleet: Flee
     # The swarm has given it up; it does not know that, and goes on until somebody tells it.
     assert old.tasks("keep")
     fleet.switch.heal(old.name)
-    fleet.manager.eventually(lambda: fleet.runs("keep", 1, without=[old]), MOVED)
+    eventually(lambda: fleet.runs("keep", 1, without=[old]), MOVED)
     _nothing_left(old)
     assert old.out("pgrep -x sshfs || true") == ""
     assert new.out(f"docker exec {successor} cat /keep/file") == "kept"
@@ -204,7 +206,7 @@ def test_tasks_share_a_volume_over_the_network(fleet: Fleet) -> None:
         f"volume-opt=sshcmd=test@{SERVER}:/home/test,volume-opt=key=file:{fleet.server.key} alpine sleep 1000"
     )
     names = "docker ps -q --filter name=^web"
-    fleet.manager.eventually(lambda: all(node.out(names) for node in fleet.nodes))
+    eventually(lambda: all(node.out(names) for node in fleet.nodes))
 
     for node in fleet.nodes:
         node.sh(f"docker exec $({names}) sh -c 'echo {node.name} >>/web/from-{node.name}'")
@@ -233,7 +235,7 @@ def _create_keepers(fleet: Fleet) -> None:
         "docker service create -d --replicas 3 --name keep --stop-grace-period 1s --mount type=volume,"
         "volume-driver=orlop,source={{.Service.Name}}-{{.Task.Slot}}-vol,destination=/mydata alpine sleep 1000"
     )
-    fleet.manager.eventually(lambda: fleet.runs("keep", 3))
+    eventually(lambda: fleet.runs("keep", 3))
     for slot, places in fleet.tasks("keep").items():
         for node, container in places:
             node.sh(f"docker exec {container} sh -c 'echo slot {slot} >>/mydata/who; sync'")
@@ -241,7 +243,7 @@ def _create_keepers(fleet: Fleet) -> None:
 
 def _nothing_left(node: Node) -> None:
     """No task's volume is mounted on ``node``, and orlop finds nothing to complain about."""
-    node.eventually(lambda: not node.mounted(), 20)
+    eventually(lambda: not node.mounted(), 20)
     check(node)
 
 

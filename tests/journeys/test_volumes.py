@@ -7,6 +7,8 @@ import sys
 import pytest
 from tests.journeys.lab import every_engine
 
+from orlop.testing.waiting import eventually
+
 pytestmark = pytest.mark.timeout(180)
 
 # A folder's size and time are its filesystem's business.
@@ -270,7 +272,7 @@ def test_postgresql_that_is_killed_has_every_row_that_it_acknowledged(lab):
     insert = 'i=0; while :; do i=$((i+1)); psql -qc "insert into dummy values ($i)" && echo $i; done'
     log = lab.home / "acknowledged"
     writer = lab.start(f"docker exec db1 sh -c '{insert}' >{log} 2>/dev/null")
-    lab.eventually(lambda: log.exists() and log.read_text().count("\n") > 20)
+    eventually(lambda: log.exists() and log.read_text().count("\n") > 20)
 
     lab.sh("docker kill -s KILL db1")
     writer.wait()
@@ -452,4 +454,4 @@ def _files_with(lab, marker):
 
 
 def _wait_for_postgres(lab, container):
-    lab.eventually(lambda: lab.sh(f"docker exec {container} pg_isready -h 127.0.0.1", check=False).returncode == 0)
+    eventually(lambda: lab.sh(f"docker exec {container} pg_isready -h 127.0.0.1", check=False).returncode == 0)

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from orlop.kernel.programs import Programs
 from orlop.mount import Mount
 from orlop.packaging.host import CAPABILITIES
 from orlop.testing.process import stand_still
+from orlop.testing.waiting import eventually
 
 BINDFS = ("bindfs", "-f", "-o", "attr_timeout=0")
 
@@ -43,13 +43,6 @@ def mount(tmp_path: Path) -> Mount:
     (source / "file").write_text("content")
     (source / "sub/file").write_text("content below")
     return Mount("fuse.bindfs", str(source), (), (), (*BINDFS, str(source), "{target}"))
-
-
-def eventually(true: Callable[[], object], seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, f"still not so after {seconds} s"
-        time.sleep(0.02)
 
 
 def test_a_program_serves_its_mount_and_ends_with_it(programs: Programs, target: Path, mount: Mount) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.volumes.bucket.test_driver import Host
 
 from orlop.errors import NoSpace, Unavailable
+from orlop.testing.waiting import eventually
 from orlop.volumes.bucket import heads, lease
 from orlop.volumes.bucket.keeper import Keeper
 from orlop.volumes.driver import Volume
@@ -44,13 +45,6 @@ def hosts(tmp_path):
 
 def keep(host: Host) -> None:
     threading.Thread(target=Keeper(host.use).run, daemon=True).start()
-
-
-def eventually(check, seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def head(host: Host) -> str:

@@ -5,17 +5,19 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tests.volumes.bucket.test_driver import Host
-from tests.volumes.bucket.test_keeper import eventually
 
 from orlop.errors import Busy
 from orlop.kernel import freeze, precontent
 from orlop.kernel.processes import Child
 from orlop.snapshots import placeholders
+from orlop.testing.process import stand_still
+from orlop.testing.waiting import eventually
 from orlop.volumes import image
 from orlop.volumes.bucket import lease
 from orlop.volumes.driver import Volume
@@ -127,7 +129,7 @@ class Lab:
         return self.lazy.mount()
 
     def keep(self, name: str = "lazy") -> None:
-        start(KEEPER, self.folder, name)
+        self.keeper = start(KEEPER, self.folder, name).pid
 
     def processes(self, what: str) -> list[int]:
         """The processes of this lab that run ``what``."""
@@ -138,6 +140,10 @@ class Lab:
                 if ours and what.encode() in (process / "cmdline").read_bytes():
                     found.append(int(process.name))
         return sorted(found)
+
+    def held_by_all(self, folder: Path) -> None:
+        """Wait until the keeper holds the marks of the volume mounted at ``folder`` as the two holders do."""
+        eventually(lambda: len(self.holders()) == 2 and holds_marks(self.keeper, folder))
 
     def holders(self) -> list[int]:
         return self.processes(HOLDING)
@@ -187,12 +193,25 @@ def is_missing(path: Path) -> bool:
     return placeholders.of(str(path)) is not None
 
 
-def holds_marks(process: int) -> bool:
-    """Whether it has a fanotify group open."""
-    for file in Path(f"/proc/{process}/fd").iterdir():
-        with suppress(OSError):
-            if os.readlink(file) == "anon_inode:[fanotify]":
-                return True
+@contextmanager
+def reading(file: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that reads ``file``; killed, so that nothing stays in use, if the test fails."""
+    with subprocess.Popen(["cat", file], stdout=subprocess.PIPE) as reader:
+        try:
+            yield reader
+        finally:
+            reader.kill()
+
+
+def holds_marks(process: int, folder: Path) -> bool:
+    """Whether it has a fanotify group open with marks of files at ``folder`` (proc(5), fdinfo)."""
+    device = folder.stat().st_dev
+    mark = f" sdev:{os.major(device) << 20 | os.minor(device):x} "
+    with suppress(OSError):
+        for file in Path(f"/proc/{process}/fdinfo").iterdir():
+            with suppress(OSError):
+                if mark in file.read_text():
+                    return True
     return False
 
 
@@ -411,18 +430,35 @@ def test_nobody_reads_zeros_if_all_but_one_holder_are_killed_at_once(lab):
 def test_nobody_reads_zeros_if_only_the_keeper_is_left(lab):
     lab.made(few)
     folder = lab.attach(go=False)
-    eventually(lambda: len(lab.holders()) == 2)
-    eventually(lambda: any(map(holds_marks, lab.processes(KEEPING))))
+    lab.held_by_all(folder)
 
     lab.kill(HYDRATING, HOLDING)
-    reader = subprocess.Popen(["cat", folder / "large"], stdout=subprocess.PIPE)
-    eventually(lambda: len(lab.holders()) == 2 and lab.processes(HYDRATING))
-    lab.fetch_all()
+    assert holds_marks(lab.keeper, folder)
+    with reading(folder / "large") as reader:
+        eventually(lambda: len(lab.holders()) == 2 and lab.processes(HYDRATING))
+        lab.fetch_all()
 
-    assert reader.communicate(timeout=30)[0] == LARGE
+        assert reader.communicate(timeout=30)[0] == LARGE
     assert run("cat", folder / "small") == SMALL
     lab.complete()
     eventually(lambda: lab.holders() == [])
+
+
+def test_who_fetches_and_finds_nobody_holding_leaves_the_rest_to_the_keeper_who_does(lab):
+    lab.made(few)
+    folder = lab.attach(go=False)
+    lab.held_by_all(folder)
+    stand_still(lab.keeper)
+    lab.kill(HYDRATING, HOLDING)
+
+    fetching = start(HYDRATOR, lab.folder, "lazy")
+    assert fetching.wait(timeout=30) == 0
+    assert lab.lazy.session().phase == "using"
+
+    os.kill(lab.keeper, signal.SIGCONT)
+    lab.fetch_all()
+    assert run("cat", folder / "large") == LARGE
+    assert run("cat", folder / "small") == SMALL
 
 
 @pytest.mark.part("P11")

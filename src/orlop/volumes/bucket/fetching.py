@@ -52,6 +52,9 @@ def _is_done(use: Use, session: Session, waiting: Waiting) -> bool:
         repository = use.backend(session.options).repository
         return lazy.hydrate(repository, copy, use.sessions.place(session.key), waiting, meanwhile)
     except lazy.Unheld as error:
+        if use.sessions.is_kept:
+            # The keeper may have what nobody else holds any more: it starts holders and another of us, or stops it.
+            return True
         use.stop(session, "broken", str(error))
     except (OrlopError, OSError) as error:
         _log.warning("volume %r is not fetched: %s", session.name, error)

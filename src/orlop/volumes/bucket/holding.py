@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from orlop.volumes.bucket.sessions import Place
 
+UNHELD = "the processes that held back readers of files that are not here yet are dead; attach it again"
+"""Why a volume is stopped of which nobody has anything open that holds."""
 _GIVE, _END = b"g", b"e"
 _PATIENCE = 5.0
 """Seconds for an answer that takes none."""
@@ -85,10 +87,11 @@ class Kept:
                 os.close(file)
         return found is not None
 
-    def hold_again(self) -> None:
-        """Nobody else holds it any more: let two processes do so, if there is anything to be held."""
+    def hold_again(self) -> bool:
+        """Nobody else holds it any more: let two processes do so; whether there was anything to be held."""
         if self._files is not None:
             start(self._place, *self._files)
+        return self._files is not None
 
 
 def forget(place: "Place") -> None:

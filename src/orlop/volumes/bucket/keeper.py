@@ -155,8 +155,9 @@ class Keeper:
         if self._sessions.is_hydrated(session.key):
             return  # it holds, and lets others hold, what it needs
         # Looked at once more: who lets go of it on purpose has said first that nothing is missing, or nobody uses it.
-        if not is_held and self._unfetched(session) is not None:
-            kept.hold_again()
+        if not is_held and self._unfetched(session) is not None and not kept.hold_again():
+            self._use.stop(session, "broken", holding.UNHELD)
+            return
         self._use.hydrate(session.key)
         self._clock.sleep(_AGAIN)
 

@@ -117,7 +117,7 @@ def hydrate(
     """
     held, base = holding.held(place.hold), copy.base
     if held is None or base is None:
-        raise Unheld("the processes that held back readers of files that are not here yet are dead; attach it again")
+        raise Unheld(holding.UNHELD)
     group, root = Group(held[0]), held[1]
     journal = Journal(copy.journal)
     with ExitStack() as stack:
