@@ -137,7 +137,7 @@ class Rclone:
 
 
 @contextmanager
-def memory_disk(size: str = "2G", fs: str = "ext4") -> Iterator[tuple[Machine, Path]]:
+def memory_disk(size: str = "2G", fs: str = "ext4", options: str = "loop") -> Iterator[tuple[Machine, Path]]:
     """A machine with a filesystem in a file in memory; only the machine sees it, but both see the folder around."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="orlop-bench-") as folder:
         image, disk = Path(folder, "disk.img"), Path(folder, "disk")
@@ -145,5 +145,5 @@ def memory_disk(size: str = "2G", fs: str = "ext4") -> Iterator[tuple[Machine, P
         with Machine(Path(folder, "machine"), "bench") as machine:
             machine.run(["truncate", "-s", size, str(image)])
             machine.run([f"mkfs.{fs}", "-q", str(image)])
-            machine.run(["mount", "-o", "loop", str(image), str(disk)])
+            machine.run(["mount", "-o", options, str(image), str(disk)])
             yield machine, disk
