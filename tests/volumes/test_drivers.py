@@ -150,6 +150,28 @@ def test_the_filesystem_follows_the_size_and_is_sound(tmp_path: Path, driver: Vo
     subprocess.run([*check, str(image)], check=True, capture_output=True)
 
 
+def test_a_limit_by_the_host_needs_a_filesystem_that_can_and_nothing_is_left(
+    tmp_path: Path, driver: VolumeDriver
+) -> None:
+    limited = local(size="8m", fs="host")
+
+    # Memory has no project quotas; with a kernel that has them, tests/guest/test_quota.py.
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path)], check=True)
+    try:
+        with pytest.raises(Invalid, match=r"cannot limit a folder, which 'fs=host' asks for .*; or choose fs=xfs or"):
+            driver.create(limited)
+        driver.remove(limited)
+        assert list((tmp_path / "data").iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("options", [{"fs": "host"}, {"fs": "host", "size": "8m", "thin": "true"}])
+def test_a_limit_by_the_host_is_one_and_reserves_nothing(driver: VolumeDriver, options: dict[str, str]) -> None:
+    with pytest.raises(Invalid, match=r"need 'size'|which reserves nothing"):
+        driver.create(local(**options))
+
+
 def test_space_is_reserved_unless_the_volume_is_thin(tmp_path: Path, driver: VolumeDriver) -> None:
     driver.create(local(size="64m"))
     driver.create(Volume("thin", "local", {"size": "64m", "thin": "true"}))

@@ -39,7 +39,7 @@ def choose(fs: str | None, size: int) -> str:
     """The filesystem for ``size`` bytes; raises `Invalid` where the wish ``fs`` does not fit."""
     chosen = fs or ("xfs" if size >= LEAST["xfs"] else "ext4")
     if chosen not in LEAST:
-        raise Invalid(f"option 'fs' is {chosen!r}; it can be {' or '.join(LEAST)}")
+        raise Invalid(f"option 'fs' is {chosen!r}; it can be {', '.join(LEAST)} or host")
     if size < LEAST[chosen]:
         raise Invalid(f"option 'size' is less than the {LEAST[chosen] >> 20} MiB that {chosen} needs")
     return chosen

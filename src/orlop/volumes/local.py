@@ -1,20 +1,20 @@
-"""Volumes on this host: the driver ``local``, in four forms that the options choose.
+"""Volumes on this host: the driver ``local``, in five forms that the options choose.
 
 (none)                  a folder of orlop's own
 size=10g [fs= thin=]    a filesystem of its own in a file: the limit holds, df is honest, it can grow
+size=10g fs=host        a folder of orlop's own that the host's filesystem limits, where it has project quotas
 mountpoint=/srv/data    a folder of yours, which outlives ``volume rm`` (as Local Persist has it)
 type= device= o=        whatever mount(8) can mount, as Docker's local driver has it
 """
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import Invalid, Unavailable
 from orlop.kernel import btrfs, idmap
 from orlop.mount import Mount
-from orlop.volumes import folders, image, network, references, sharing, sources
+from orlop.volumes import image, network, plain, references, sharing, sources
 from orlop.volumes.driver import Scope, Volume
 from orlop.volumes.options import capacity, flag, mode, number
 from orlop.volumes.ownership import Owner, mapped
@@ -22,6 +22,7 @@ from orlop.volumes.sources import ShadowSource, Source, SubvolumeSource, Users
 
 _DOCKER = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
 """What each of Docker's own options needs beside it (moby, volume/local)."""
+_HOST = "host"
 _log = logging.getLogger(__name__)
 _PASSWORDS = ("password", "pass", "password2")
 
@@ -47,7 +48,7 @@ class LocalDriver:
         """See `VolumeDriver.options`."""
         return {
             "size": "most bytes it may hold, such as 10g: the volume becomes a filesystem of its own",
-            "fs": "with size: xfs or ext4 (default: xfs from 300 MiB up)",
+            "fs": "with size: xfs or ext4 (default: xfs from 300 MiB up); host for a folder limited by a project quota",
             "thin": "with size: true to reserve no space on the host (default false)",
             "uid": "owner of its root (default 0); with mountpoint: whom the files of its owner are shown to belong to",
             "gid": "group of its root (default 0); with mountpoint: likewise",
@@ -70,9 +71,9 @@ class LocalDriver:
             return
         folder = self._root / volume.key
         folder.mkdir(mode=0o700, exist_ok=True)
-        size = capacity(volume)
+        size = _size_of_image(volume)
         if size is None:
-            _make_root(folder / "_data", volume)
+            plain.make(folder / "_data", _root(volume), capacity(volume))
         else:
             fs = image.choose(volume.options.get("fs"), size)
             image.make(folder / "image", fs, size, _root(volume), thin=flag(volume, "thin"))
@@ -82,7 +83,7 @@ class LocalDriver:
         folder = self._root / volume.key
         SubvolumeSource(folder / "_data", list).drop()
         for name in ("_data", "_data.new"):
-            folders.delete(folder / name)
+            plain.delete(folder / name)
         for name in ("image", "image.new", "image.grow", "image.cloned", "image.shared"):
             (folder / name).unlink(missing_ok=True)
 
@@ -93,8 +94,7 @@ class LocalDriver:
             return [_as_docker(volume, self._resolve)]
         if "mountpoint" in options:
             return self._yours(volume)
-        size = capacity(volume)
-        if size is None:
+        if _size_of_image(volume) is None:
             return [Mount.bind(folder / "_data")]
         image.fill(folder / "image", None)
         if not flag(volume, "thin"):
@@ -108,6 +108,9 @@ class LocalDriver:
         """See `orlop.volumes.driver.Resizable`: a ``size=`` volume grows, also while it is mounted."""
         size = capacity(volume)
         if size is None:
+            return
+        if _is_limited(volume):
+            plain.grow(self._root / volume.key / "_data", size)
             return
         file = self._root / volume.key / "image"
         if not file.exists():
@@ -138,15 +141,16 @@ class LocalDriver:
         forms = {"device", "mountpoint"}
         if not forms.isdisjoint(source.options) or not forms.isdisjoint(new.options):
             return False
-        folder, size = self._root / source.key, capacity(new)
+        folder, size = self._root / source.key, _size_of_image(new)
         if size is None or not (folder / "image").exists():
-            return size is None and (folder / "_data").is_dir() and btrfs.is_subvolume(folder / "_data")
+            is_plain = size is None and not _is_limited(new)
+            return is_plain and (folder / "_data").is_dir() and btrfs.is_subvolume(folder / "_data")
         fs, is_thin = image.choose(new.options.get("fs"), size), flag(source, "thin") and flag(new, "thin")
         return sharing.is_possible(folder / "image", fs, size, is_thin=is_thin)
 
     def clone(self, source: Volume, new: Volume, users: Users) -> str:
         """See `orlop.volumes.driver.Cloning`."""
-        here, there, size = self._root / source.key, self._root / new.key, capacity(new)
+        here, there, size = self._root / source.key, self._root / new.key, _size_of_image(new)
         if size is None:
             how = SubvolumeSource(here / "_data", users).snapshot(there / "_data.new", read_only=False)
             (there / "_data.new").rename(there / "_data")
@@ -168,10 +172,10 @@ class LocalDriver:
         del mountpoint  # blocks are counted where they are, mounted or not
         if "device" in volume.options:
             return 0
-        size = capacity(volume)
-        if size is not None:
+        if _size_of_image(volume) is not None:
             return (self._root / volume.key / "image").stat().st_blocks * 512
-        return folders.occupied(Path(volume.options.get("mountpoint", self._root / volume.key / "_data")))
+        folder = Path(volume.options.get("mountpoint", self._root / volume.key / "_data"))
+        return plain.occupied(folder, is_limited=_is_limited(volume))
 
     def _yours(self, volume: Volume) -> Sequence[Mount]:
         folder, owner = Path(volume.options["mountpoint"]), Owner.asked(volume)
@@ -183,14 +187,26 @@ class LocalDriver:
         return mapped(Mount.bind(folder), (stored.st_uid, stored.st_gid), owner, by_kernel=by_kernel)
 
 
+def _is_limited(volume: Volume) -> bool:
+    """Whether the host's filesystem limits it."""
+    return volume.options.get("fs") == _HOST
+
+
+def _size_of_image(volume: Volume) -> int | None:
+    """The size of its own filesystem in a file, in bytes; None if it has none."""
+    return None if _is_limited(volume) else capacity(volume)
+
+
 def _check(volume: Volume) -> None:
     """Raises `Invalid` for options that contradict each other or themselves."""
     options = volume.options
     _check_form(options)
     Owner.asked(volume), mode(volume, "mode", 0), flag(volume, "thin")
-    size = capacity(volume)
+    size = _size_of_image(volume)
     if size is not None:
         image.choose(options.get("fs"), size)
+    elif "thin" in options:
+        raise Invalid("option 'thin' does not go with 'fs=host', which reserves nothing")
     if "mountpoint" in options:
         _check_path(options["mountpoint"])
     for word in options.get("o", "").split(","):
@@ -244,16 +260,3 @@ def _secret(word: str, resolve: references.Resolve) -> tuple[str, str]:
 
 def _root(volume: Volume) -> image.Root:
     return image.Root(number(volume, "uid", 0), number(volume, "gid", 0), mode(volume, "mode", 0o755))
-
-
-def _make_root(folder: Path, volume: Volume) -> None:
-    """Made under another name first: one that is there has its owner, and what its users changed since stays."""
-    if folder.exists():
-        return
-    new, root = folder.with_suffix(".new"), _root(volume)
-    if not new.exists():
-        # A subvolume can be shown as it is at one moment, in no time.
-        btrfs.create(new) if btrfs.is_btrfs(folder.parent) else new.mkdir()
-    os.chown(new, root.uid, root.gid)
-    new.chmod(root.mode)
-    new.rename(folder)
