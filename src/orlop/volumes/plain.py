@@ -11,7 +11,7 @@ from orlop.kernel import btrfs, quota
 from orlop.volumes import folders
 from orlop.volumes.image import Root
 
-_IMPOSSIBLE = {errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESRCH, errno.EINVAL, errno.EXDEV}
+_IMPOSSIBLE = {errno.EPERM, errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESRCH, errno.EINVAL, errno.EXDEV}
 
 
 def make(folder: Path, root: Root, limit: int | None) -> None:
