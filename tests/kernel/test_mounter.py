@@ -250,6 +250,7 @@ def test_a_container_that_outlives_a_plugins_namespace_still_uses_its_volume(
         subprocess.run(["umount", str(place)], check=True)
 
         assert reconcile(service) == []
+        assert loop.is_attached(tmp_path / "volumes/data/image")
         service.unmount("data", gone)
         with pytest.raises(InUse, match=rf"by process {process.pid} \(sh\)"):
             service.remove("data")
@@ -259,7 +260,7 @@ def test_a_container_that_outlives_a_plugins_namespace_still_uses_its_volume(
     assert [action.verb for action in reconcile(service)] == ["settle"]
     assert not service.state.is_attached("data")
     # The kernel takes a namespace apart when it has time.
-    eventually(lambda: "image" not in losetup())
+    eventually(lambda: not loop.is_attached(tmp_path / "volumes/data/image"))
 
 
 def _in_namespace(script: str, *arguments: str) -> "subprocess.Popen[str]":

@@ -22,8 +22,9 @@ def seen(tops: Mapping[tuple[str, str], Path]) -> dict[Path, list[int]]:
     """By target: the processes that see its filesystem and folder (the keys of ``tops``) at another place."""
     found: dict[Path, list[int]] = {}
     devices = {device for device, _ in tops}
+    words = [f" {device} {mountinfo.escaped(root)}" for device, root in tops]
     for pid, text in mountinfo.namespaces():
-        for entry in mountinfo.parse(text, devices):
+        for entry in mountinfo.parse(mountinfo.lines(text, words), devices):
             target = next((tops[above] for above in entry.shows() if above in tops), None)
             if target is not None and pid not in found.get(target, ()) and not _is_itself(pid, entry, target):
                 found.setdefault(target, []).append(pid)
