@@ -50,7 +50,7 @@ def parse(text: str, devices: Container[str] | None = None) -> Iterator[Entry]:
 def lines(text: str, words: Sequence[str]) -> str:
     """The lines of a mountinfo file in which any of ``words`` stands; all of them if more than a few are looked for.
 
-    Taking a line apart costs a hundred times as much, and a host may have thousands.
+    Taking lines apart costs more, and a host may have thousands.
     """
     if len(words) > _FEW:
         return text

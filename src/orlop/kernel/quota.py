@@ -38,7 +38,8 @@ def limit(folder: Path, size: int) -> None:
             project = _unused(fd)
             _assign(fd, project)
         _set(fd, project, size)
-    if not is_limited(folder, size):
+    told = os.statvfs(folder)
+    if told.f_blocks * told.f_frsize > size:
         raise OSError(errno.ESRCH, "project quotas are counted there and not enforced", str(folder))
 
 
@@ -47,12 +48,6 @@ def limit_of(folder: Path) -> int:
     with _opened(folder) as fd:
         project = _own(fd)
         return _get(fd, project)[0] if project else 0
-
-
-def is_limited(folder: Path, size: int) -> bool:
-    """Whether the filesystem sees to it that ``folder`` takes no more than ``size`` bytes."""
-    told = os.statvfs(folder)
-    return told.f_blocks * told.f_frsize <= size
 
 
 def used(folder: Path) -> int | None:

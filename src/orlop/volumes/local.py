@@ -174,8 +174,7 @@ class LocalDriver:
             return 0
         if _size_of_image(volume) is not None:
             return (self._root / volume.key / "image").stat().st_blocks * 512
-        folder = Path(volume.options.get("mountpoint", self._root / volume.key / "_data"))
-        return plain.occupied(folder, is_limited=_is_limited(volume))
+        return plain.occupied(Path(volume.options.get("mountpoint", self._root / volume.key / "_data")))
 
     def _yours(self, volume: Volume) -> Sequence[Mount]:
         folder, owner = Path(volume.options["mountpoint"]), Owner.asked(volume)
@@ -193,8 +192,9 @@ def _is_limited(volume: Volume) -> bool:
 
 
 def _size_of_image(volume: Volume) -> int | None:
-    """The size of its own filesystem in a file, in bytes; None if it has none."""
-    return None if _is_limited(volume) else capacity(volume)
+    """The size of its own filesystem in a file, in bytes; None if it has none. Raises `Invalid` for what is no size."""
+    size = capacity(volume)
+    return None if _is_limited(volume) else size
 
 
 def _check(volume: Volume) -> None:

@@ -27,9 +27,11 @@ def make(folder: Path, root: Root, limit: int | None) -> None:
         btrfs.create(new) if btrfs.is_btrfs(folder.parent) else new.mkdir()
     os.chown(new, root.uid, root.gid)
     new.chmod(root.mode)
+    if limit is None:
+        new.rename(folder)
+        return
     with _explained(folder.parent):
-        if limit is not None:
-            quota.limit(new, limit)
+        quota.limit(new, limit)
         new.rename(folder)
 
 
@@ -41,9 +43,9 @@ def grow(folder: Path, size: int) -> None:
         quota.limit(folder, size)
 
 
-def occupied(folder: Path, *, is_limited: bool) -> int:
-    """Bytes that it takes: what the filesystem has counted, or else counted now."""
-    counted = quota.used(folder) if is_limited else None
+def occupied(folder: Path) -> int:
+    """Bytes that it takes: what the filesystem has counted, where it limits it, or else counted now."""
+    counted = quota.used(folder)
     return folders.occupied(folder) if counted is None else counted
 
 
