@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,30 @@ def test_files_go_to_the_cluster_and_come_back(ceph: Ceph, plugin: Plugin, opene
     plugin.unmount("part")
 
     assert seen == "text"
+
+
+def test_a_use_shorter_than_the_client_needs_to_look_around_loses_nothing(ceph: Ceph, plugin: Plugin) -> None:
+    plugin.create("data", **OPTIONS)
+    with slow_remounts(ceph.machine, seconds=1):
+        (plugin.mount("data") / "short").write_text("text")
+        plugin.unmount("data")
+
+    seen = (plugin.mount("data") / "short").read_text()
+    plugin.unmount("data")
+
+    assert seen == "text"
+
+
+@contextmanager
+def slow_remounts(machine: Machine, seconds: int) -> Iterator[None]:
+    """Meanwhile mount(8) takes its time on this machine."""
+    script = f'#!/bin/sh\nsleep {seconds}\nexec /usr/bin/mount "$@"\n'
+    machine.run(["mount", "-t", "tmpfs", "slow", "/usr/local/sbin"])
+    try:
+        machine.run(["install", "-m", "755", "/dev/stdin", "/usr/local/sbin/mount"], input=script)
+        yield
+    finally:
+        machine.run(["umount", "/usr/local/sbin"])
 
 
 def test_a_wrong_key_is_refused_in_time_and_shown_nowhere_and_the_right_one_opens(plugin: Plugin, ceph: Ceph) -> None:

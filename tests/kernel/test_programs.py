@@ -146,6 +146,32 @@ def test_a_second_program_waits_for_the_first_to_finish(programs: Programs, targ
     mounter.unmount(target)
 
 
+def test_a_program_that_crashes_while_it_writes_the_rest_is_told_once(programs: Programs, target: Path) -> None:
+    source, mounter = target.parent.parent, KernelMounter(programs)
+    script = 'bindfs -f "$1" "$2"; echo out of luck; kill -ABRT $$'
+    mount = Mount("fuse.bindfs", str(source), (), (), ("sh", "-c", script, "sh", str(source), "{target}"))
+    mounter.mount([mount], target)
+
+    with pytest.raises(Unavailable, match=r"its program crashed \(SIGABRT\).*\(out of luck\)"):
+        mounter.unmount(target)
+    mounter.unmount(target)
+
+    assert not target.exists()
+
+
+def test_a_program_that_had_died_before_its_mount_was_taken_away_is_no_error(
+    programs: Programs, target: Path, mount: Mount
+) -> None:
+    mounter = KernelMounter(programs)
+    mounter.mount([mount], target)
+    os.kill(programs.pids(target)[0], signal.SIGKILL)
+    eventually(lambda: not programs.pids(target))
+
+    mounter.unmount(target)
+
+    assert not target.exists()
+
+
 def test_a_server_that_hangs_is_noticed_and_nothing_is_unmounted(
     programs: Programs, target: Path, mount: Mount
 ) -> None:

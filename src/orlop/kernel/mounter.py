@@ -39,6 +39,7 @@ class KernelMounter:
 
     def unmount(self, target: Path) -> None:
         """See `Mounter.unmount`."""
+        serving = self.programs.pids(target)
         while bare.is_mount_point(target):
             try:
                 _unmount_one(target)
@@ -48,7 +49,7 @@ class KernelMounter:
                 # A mount whose server died cannot be asked; nothing in it can be lost any more.
                 sc.umount(target, sc.MNT_DETACH)
         bare.remove(target)
-        self.programs.finish(target)
+        self.programs.finish(target, serving)
 
     def mounted(self, target: Path) -> bool:
         """See `Mounter.mounted`."""

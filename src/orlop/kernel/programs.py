@@ -98,13 +98,28 @@ class Programs:
         yield from dict.fromkeys(Path(record.target) for record in records if not self._runs(record))
         self._cut_logs()
 
-    def finish(self, target: Path) -> None:
+    def finish(self, target: Path, served_by: Collection[int] = ()) -> None:
         """The mount has gone: wait until its programs have written everything and ended, and forget them.
 
-        Raises `Busy` if that takes long; what has not ended is left to finish.
+        Raises `Busy` if that takes long; what has not ended is left to finish. Raises `Unavailable` if one that still
+        ran before, as ``served_by`` tells, did not end but crashed: nobody else would say that something may be lost.
         """
         self._wait_for_end(self._records(target))
+        crashed = [(record, end) for record in self._records(target) if (end := self._crash(record))]
+        said = "; ".join(_last_words(self._path(target, record.level, ".log")) for record, _ in crashed)
         self.forget(target)
+        for record, end in crashed:
+            if record.pid in served_by:
+                raise Unavailable(
+                    f"'{target}' is unmounted, but its program crashed ({end}) while it wrote what was left: "
+                    f"look whether the last changes are there ({said})"
+                )
+
+    def _crash(self, record: _Record) -> str:
+        """The signal that ended this child of ours; empty if it ended by itself, or nobody knows."""
+        child = self._children.get(record.pid)
+        code = (child.poll() or 0) if child else 0
+        return signal.Signals(-code).name if code < 0 else ""
 
     def settle(self, target: Path) -> None:
         """A program of ``target`` has died: end those above it, which show nothing now, and let those below finish.

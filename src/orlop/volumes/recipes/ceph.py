@@ -26,6 +26,9 @@ def _mount(asked: Asked) -> Mount:
         words += ["--keyfile", "{keyfile}"]
     else:
         words += ["--auth_client_required=none", "--auth_cluster_required=none", "--auth_service_required=none"]
+    # In the background it tries whether it can remount. If the mount has gone meanwhile it would end at once, without
+    # writing what it still holds, and the cluster would wait a minute for it; so it shall not, nor try for long.
+    words += ["--client_die_on_failed_dentry_invalidate=false", "--client_max_retries_on_remount_failure=1"]
     # Its own configuration file may not be there, and must not matter.
     program = ("ceph-fuse", "-f", "-c", "/dev/null", *words, "-o", ",".join(safe(asked)), "{target}")
     return Mount("fuse.ceph-fuse", f"{monitors}:{path}", (), secrets, program)
