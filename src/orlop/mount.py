@@ -64,7 +64,8 @@ class Mounter(Protocol):
         """Take away everything mounted at ``target`` and the empty folder itself; nothing there is fine.
 
         Raises `InUse` if a process still has files open there, `Busy` if its server does not answer in time: the mount
-        has gone then, and what was written last gets to the server when that is back.
+        has gone then, and what was written last gets to the server when that is back. Raises `Unavailable` if the mount
+        has gone, but its program has crashed while it wrote the rest.
         """
 
     def mounted(self, target: Path) -> bool:

@@ -5,10 +5,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from orlop.kernel import mountinfo, namespaces
+from orlop.kernel import syscalls as sc
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def somebody(*argv: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture(params=["the kernel lists them", "every process is asked"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "every process is asked":
-        monkeypatch.setattr(namespaces, "_names", lambda: None)
+        monkeypatch.setattr(namespaces, "_numbers", lambda: None)
     return request.param
 
 
@@ -73,3 +75,47 @@ def test_one_that_nobody_lived_in_is_seen_soon_after_somebody_enters(way: str) -
             assert found[name] == guest.pid
     finally:
         os.close(kept)
+
+
+def test_what_is_mounted_in_a_namespace_is_seen_at_once(way: str, tmp_path: Path) -> None:
+    place = str(tmp_path)
+    with somebody("unshare", "--mount") as process:
+        seen = [shows(process.pid, place)]
+        for command in (["mount", "-t", "tmpfs", "none", place], ["umount", place]):
+            subprocess.run(["nsenter", f"--target={process.pid}", "--mount", *command], check=True)
+            seen.append(shows(process.pid, place))
+
+    assert seen == [False, True, False]
+
+
+def shows(pid: int, place: str) -> bool:
+    """Whether the namespace of ``pid`` has something at ``place``; asked twice, as it is remembered."""
+    answers = {f" {place} " in dict(mountinfo.namespaces())[pid] for _ in range(2)}
+    assert len(answers) == 1
+    return answers.pop()
+
+
+@pytest.mark.skipif(namespaces._numbers() is None, reason="before Linux 6.11 the kernel does not list mounts")
+def test_a_table_is_read_again_only_if_other_mounts_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(mountinfo, "_table", lambda pid: read.append(pid) or Path(f"/proc/{pid}/mountinfo").read_text())
+    with somebody("unshare", "--mount") as process:
+        for _ in range(3):
+            dict(mountinfo.namespaces())
+
+        assert read.count(process.pid) == 1
+        assert mountinfo._remembered
+    dict(mountinfo.namespaces())
+
+    assert process.pid not in {known.pid for known in mountinfo._remembered.values()}
+
+
+@pytest.mark.skipif(namespaces._numbers() is None, reason="before Linux 6.11 the kernel does not list mounts")
+def test_ids_that_do_not_fit_into_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    (ours,) = [found.number for found in namespaces.residents() if found.name == namespaces.namespace("self")]
+    at_once = sc.mount_ids(ours)
+
+    for size in (8, 16, len(at_once)):
+        monkeypatch.setattr(sc, "_MANY_IDS", size)
+        assert sc.mount_ids(ours) == at_once
+    assert len(at_once) >= 8 * len(mountinfo.ours())

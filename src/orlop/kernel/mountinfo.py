@@ -3,13 +3,17 @@
 import itertools
 import os
 import re
+import time
 from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orlop.kernel.namespaces import namespace, residents
+from orlop.kernel import syscalls as sc
+from orlop.kernel.namespaces import Inhabited, namespace, residents
 
 _FEW = 8
+_PATIENCE = 30.0
+"""Seconds after which a folder may have been given another name, while what is mounted is the same."""
 _SPECIAL = re.compile(r"[ \t\n\\]")
 
 
@@ -96,10 +100,50 @@ def namespaces() -> Iterator[tuple[int, str]]:
 
     Processes that end meanwhile are passed over.
     """
-    for name, pids in residents().items():
+    found = residents()
+    for gone in _remembered.keys() - {inhabited.number for inhabited in found}:
+        _remembered.pop(gone, None)
+    for inhabited in found:
         # A process that is just ending shows an empty table; another one of its namespace may still tell.
-        told = ((pid, text) for pid in pids if namespace(pid) == name and (text := _table(pid)))
+        told = ((pid, text) for pid in inhabited.pids if (text := _told(inhabited, pid)))
         yield from itertools.islice(told, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What process ``pid`` told about a namespace when that had the mounts ``ids``; good for a while."""
+
+    ids: bytes
+    pid: int
+    text: str
+    until: float
+
+
+_remembered: dict[int, _Remembered] = {}
+"""By the number of the namespace. Writing a table costs the kernel the more, the more mounts there are."""
+
+
+def _told(inhabited: Inhabited, pid: int) -> str:
+    """The table of ``pid``; empty if it lives there no more. It is not read again while the same mounts are there."""
+    if namespace(pid) != inhabited.name:
+        return ""
+    # Before the table, which may be newer: then it is read once too often.
+    ids = _ids(inhabited.number)
+    known, now = _remembered.get(inhabited.number), time.monotonic()
+    if known and (known.ids, known.pid) == (ids, pid) and now < known.until:
+        return known.text
+    text = _table(pid)
+    if ids and text:
+        _remembered[inhabited.number] = _Remembered(ids, pid, text, now + _PATIENCE)
+    return text
+
+
+def _ids(number: int) -> bytes:
+    """The ids of a namespace's mounts; none where the kernel does not tell."""
+    try:
+        return sc.mount_ids(number) if number else b""
+    except OSError:
+        return b""
 
 
 def _table(pid: int) -> str:

@@ -7,25 +7,37 @@ namespace is new, or when nobody who was known to live in one lives there any mo
 
 import fcntl
 import os
+import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-Residents = Mapping[str, Sequence[int]]
-"""By namespace, written as readlink(2) shows it below ``/proc/PID/ns``: the processes that live there."""
-
-_NEXT, _PREVIOUS = (2 << 30 | 16 << 16 | 0xB7 << 8 | number for number in (11, 12))
+_INFO, _NEXT, _PREVIOUS = (2 << 30 | 16 << 16 | 0xB7 << 8 | number for number in (10, 11, 12))
+_MNT_NS_INFO = struct.Struct("=IIQ")
 _OWN = "/proc/self/ns/mnt"
 _PATIENCE = 1.0
 """Seconds after which somebody may have entered a namespace that nobody lived in."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inhabited:
+    """A mount namespace, named as readlink(2) shows it below ``/proc/PID/ns``, and ``pids`` that live in it.
+
+    ``number`` is its own for all time, and 0 where the kernel does not tell.
+    """
+
+    name: str
+    number: int
+    pids: Sequence[int]
+
+
 class _Look:
     """What a look at all processes found: where they live, and which namespaces seemed empty."""
 
-    def __init__(self, names: set[str]) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
         self.residents = _ask_everybody()
         # Those of containers' hosts, of which we see no process, and those that only an open file keeps.
-        self._empty = names - self.residents.keys()
+        self._empty = set(names) - self.residents.keys()
         self._until = time.monotonic() + _PATIENCE
 
     def still_tells(self, names: set[str]) -> bool:
@@ -38,39 +50,43 @@ class _Look:
 _last: _Look | None = None
 
 
-def residents() -> Residents:
+def residents() -> Sequence[Inhabited]:
     """Every mount namespace in which a process that we may look at lives, ours included.
 
     Processes may have left since they were asked: `namespace` tells.
     """
     global _last
-    names = _names()
-    if names is None:
-        return _ask_everybody()
-    if _last is None or not _last.still_tells(names):
-        _last = _Look(names)
-    return {name: pids for name, pids in _last.residents.items() if name in names}
+    numbers = _numbers()
+    if numbers is None:
+        return [Inhabited(name, 0, pids) for name, pids in _ask_everybody().items()]
+    if _last is None or not _last.still_tells(set(numbers)):
+        _last = _Look(numbers)
+    found = _last.residents.items()
+    return [Inhabited(name, numbers[name], pids) for name, pids in found if name in numbers]
 
 
-def _names() -> set[str] | None:
-    """The mount namespaces that the kernel lists; None where it cannot."""
+def _numbers() -> Mapping[str, int] | None:
+    """The mount namespaces that the kernel lists, with the number of each; None where it cannot."""
     try:
-        return {os.readlink(_OWN), *_walk(_PREVIOUS), *_walk(_NEXT)}  # noqa: PTH115 - asked often
+        return dict([*_walk(_PREVIOUS), *_walk(_NEXT)])
     except OSError:
         return None
 
 
-def _walk(direction: int) -> Iterable[str]:
-    fd = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
-    while True:
-        try:
-            following = fcntl.ioctl(fd, direction, bytearray(16))
-        except FileNotFoundError:  # that was the last one
-            return
-        finally:
+def _walk(direction: int) -> Iterable[tuple[str, int]]:
+    """Our namespace, and those on that side of it."""
+    fd, info = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC), bytearray(_MNT_NS_INFO.size)
+    try:
+        fcntl.ioctl(fd, _INFO, info)
+        while True:
+            yield f"mnt:[{os.fstat(fd).st_ino}]", _MNT_NS_INFO.unpack(info)[2]
+            following = fcntl.ioctl(fd, direction, info)
             os.close(fd)
-        fd = following
-        yield f"mnt:[{os.fstat(fd).st_ino}]"
+            fd = following
+    except FileNotFoundError:  # that was the last one
+        return
+    finally:
+        os.close(fd)
 
 
 def namespace(pid: int | str) -> str | None:
@@ -85,7 +101,8 @@ def _lives_in(name: str, pids: Sequence[int]) -> bool:
     return any(namespace(pid) == name for pid in pids)
 
 
-def _ask_everybody() -> Residents:
+def _ask_everybody() -> Mapping[str, Sequence[int]]:
+    """By namespace, who lives there."""
     found: dict[str, list[int]] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - half the cost
         name = namespace(pid)

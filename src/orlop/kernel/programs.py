@@ -52,9 +52,10 @@ class Programs:
 
     def begin(self, target: Path) -> None:
         """Nothing serves ``target`` yet; raises `Busy` while an earlier program of it has not finished writing."""
-        if self.pids(target):
+        records = self._records(target)
+        if any(self._runs(record) for record in records):
             raise Busy(f"the program that served '{target}' is still writing; try again later")
-        self.forget(target)
+        self._forget_all(records)
 
     def start(self, mount: Mount, target: Path, is_up: Callable[[], bool]) -> None:
         """Start ``mount``'s program, above those that serve ``target`` already, and wait until ``is_up``.
@@ -104,16 +105,16 @@ class Programs:
         Raises `Busy` if that takes long; what has not ended is left to finish. Raises `Unavailable` if one that still
         ran before, as ``served_by`` tells, did not end but crashed: nobody else would say that something may be lost.
         """
-        self._wait_for_end(self._records(target))
-        crashed = [(record, end) for record in self._records(target) if (end := self._crash(record))]
+        records = self._records(target)
+        self._wait_for_end(records)
+        crashed = [(record, end) for record in records if record.pid in served_by and (end := self._crash(record))]
         said = "; ".join(_last_words(self._path(target, record.level, ".log")) for record, _ in crashed)
-        self.forget(target)
-        for record, end in crashed:
-            if record.pid in served_by:
-                raise Unavailable(
-                    f"'{target}' is unmounted, but its program crashed ({end}) while it wrote what was left: "
-                    f"look whether the last changes are there ({said})"
-                )
+        self._forget_all(records)
+        for _, end in crashed:
+            raise Unavailable(
+                f"'{target}' is unmounted, but its program crashed ({end}) while it wrote what was left: "
+                f"look whether the last changes are there ({said})"
+            )
 
     def _crash(self, record: _Record) -> str:
         """The signal that ended this child of ours; empty if it ended by itself, or nobody knows."""
@@ -144,7 +145,10 @@ class Programs:
 
     def forget(self, target: Path) -> None:
         """No program serves ``target`` any more; none is fine."""
-        for record in reversed(self._records(target)):
+        self._forget_all(self._records(target))
+
+    def _forget_all(self, records: Sequence[_Record]) -> None:
+        for record in reversed(records):
             self._forget(record)
 
     def _wait_for_end(self, records: Sequence[_Record]) -> None:
