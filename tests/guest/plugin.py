@@ -31,6 +31,12 @@ class Plugin:
     def remove(self, name: str) -> None:
         self._must("Remove", Name=name)
 
+    def status(self, name: str) -> dict[str, object]:
+        """What ``docker volume inspect`` shows as its status."""
+        volume = self._must("Get", Name=name)["Volume"]
+        assert isinstance(volume, dict)
+        return dict(volume["Status"])
+
     def refused(self, verb: str, name: str, by: str = "c1", **options: str) -> str:
         """The error of a verb that must not succeed."""
         status, reply = self.ask(verb, Name=name, ID=by, Opts=options)

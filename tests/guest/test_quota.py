@@ -163,13 +163,70 @@ def test_an_engine_gets_a_volume_that_is_limited_and_grows(kind: str, tmp_path: 
         folder = plugin.mount("data")
 
         before = filled(folder)
-        update = [sys.executable, "-m", "orlop", "volume", "update", "--opt", "size=32m", "data"]
-        machine.run(update, env={"ORLOP_ROOT": str(lab.root), "ORLOP_NO_ENGINE": "1"}, timeout=200)
+        orlop(lab, "volume", "update", "--opt", "size=32m", "data")
 
         assert SIZE - (1 << 20) <= before <= SIZE < filled(folder) <= SIZE * 2
         plugin.unmount("data")
         plugin.remove("data")
         assert plugin.check() == "all is well"
+
+
+@pytest.mark.part("V15")
+def test_it_is_told_while_nothing_limits_a_volume_any_more(kind: str, tmp_path: Path) -> None:
+    with Machine(tmp_path / "machine", "limited") as machine:
+        lab, image = Lab(machine), tmp_path / "image"
+        lab.root.mkdir()
+        machine.run(mounting(kind, image, lab.root), timeout=100)
+        lab.serve()
+        plugin = Plugin(lab)
+        plugin.create("data", size="16m", fs="host")
+        limited = plugin.status("data"), plugin.check()
+        lab.kill_orlop()
+        machine.run(["umount", str(lab.root)])
+
+        machine.run(["mount", "-o", "loop,noquota", str(image), str(lab.root)])
+        lab.serve()
+        unlimited = plugin.status("data"), plugin.check()
+        (plugin.mount("data") / "file").write_text("it can be used all the same")
+        plugin.unmount("data")
+
+    assert "Degraded" not in limited[0]
+    assert limited[1] == "all is well"
+    assert "nothing limits it" in str(unlimited[0]["Degraded"])
+    assert "data: nothing limits it: mount the filesystem of" in unlimited[1]
+    assert "'data': nothing limits it" in lab.log.read_text()
+
+
+@pytest.mark.part("V15", "S1")
+def test_a_limited_volume_goes_back_to_its_snapshot_and_stays_limited(kind: str, tmp_path: Path) -> None:
+    with Machine(tmp_path / "machine", "limited") as machine:
+        lab = Lab(machine)
+        lab.root.mkdir()
+        machine.run(mounting(kind, tmp_path / "image", lab.root), timeout=100)
+        lab.serve()
+        plugin = Plugin(lab)
+        plugin.create("data", size="16m", fs="host")
+        folder = plugin.mount("data")
+        (folder / "kept").write_text("as it was")
+        made = orlop(lab, "snapshot", "create", "data").strip()
+        (folder / "kept").write_text("as it is now")
+        filled(folder)
+        plugin.unmount("data")
+
+        orlop(lab, "volume", "rollback", "data", made.partition("@")[2])
+
+        folder = plugin.mount("data")
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {"kept": "as it was"}
+        assert SIZE - (1 << 20) <= filled(folder) <= SIZE
+        plugin.unmount("data")
+        plugin.remove("data")
+        assert plugin.check() == "all is well"
+
+
+def orlop(lab: Lab, *words: str) -> str:
+    """What the command prints."""
+    env = {"ORLOP_ROOT": str(lab.root), "ORLOP_NO_ENGINE": "1"}
+    return lab.machine.run([sys.executable, "-m", "orlop", *words], env=env, timeout=200).stdout
 
 
 def _project(folder: Path) -> int:

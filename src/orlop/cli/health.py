@@ -31,6 +31,7 @@ def problems(service: VolumeService) -> Iterator[Problem]:
     yield from _unknown_folders(service)
     yield from _bad_secrets(service)
     yield from _never_given_back(service)
+    yield from _degraded(service)
 
 
 def repair(config: engine.Config) -> Iterator[str]:
@@ -109,6 +110,14 @@ def _never_given_back(service: VolumeService) -> Iterator[Problem]:
     for row, takers in service.attachments.unused():
         why = f"{', '.join(takers)} took it and did not give it back, and no process uses it"
         yield Problem(row.key, f"{why}; 'orlop volume unmount {row.name}' takes it down")
+
+
+def _degraded(service: VolumeService) -> Iterator[Problem]:
+    """Volumes that their drivers say something is wrong with."""
+    for row in service.all():
+        with suppress(NotFound):  # its driver is not there
+            if why := service.status(row).get("Degraded"):
+                yield Problem(row.key, str(why))
 
 
 def _defined(service: VolumeService) -> set[str]:

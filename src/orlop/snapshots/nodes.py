@@ -24,6 +24,8 @@ _KINDS: Final = {
     stat.S_IFIFO: ("fifo", 1 << 25),
     stat.S_IFSOCK: ("socket", 1 << 24),
 }
+_KIND: Final = 0o170000
+"""The bits of st_mode that tell the type of a file (inode(7))."""
 KINDS: Final = {kind: bits for bits, (kind, _) in _KINDS.items()}
 """The kernel's file type of each type of node."""
 
@@ -120,7 +122,7 @@ def is_unchanged(old: Node, status: os.stat_result) -> bool:
     if old.inode != status.st_ino or (old.size != status.st_size and old.type == "file"):
         return False
     modified, changed = status.st_mtime_ns, status.st_ctime_ns
-    if KINDS.get(old.type) != stat.S_IFMT(status.st_mode) or times.read(old.ctime) != changed:
+    if KINDS.get(old.type) != status.st_mode & _KIND or times.read(old.ctime) != changed:
         return False
     # Most files were changed when they were written, and then one look is enough for both.
     return modified == changed if old.mtime == old.ctime else times.read(old.mtime) == modified

@@ -13,7 +13,7 @@ from orlop.errors import Corrupt, NotFound
 from orlop.snapshots import names, nodes, times
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.growing import Folder
-from orlop.snapshots.nodes import Node
+from orlop.snapshots.nodes import Node, is_unchanged
 from orlop.snapshots.treereader import TreeReader
 from orlop.snapshots.writer import Writer
 
@@ -58,7 +58,7 @@ class Parent:
 
     def stays(self, folder: Folder, old: Node, status: os.stat_result) -> bool:
         """Whether ``old`` is right for what is no folder, and need not be looked at more closely."""
-        if old.type == "dir" or not self._is_unchanged(old, status):
+        if status.st_ctime_ns >= self._trusted or not is_unchanged(old, status) or old.type == "dir":
             return False
         if not folder.is_there and not self._writer.has_all("data", old.content or ()):
             return False
@@ -68,14 +68,9 @@ class Parent:
         """Whether somebody knows that the content is that of ``old``, although the kernel cannot."""
         if self._same is None or old.type != "file" or old.size != status.st_size:
             return False
-        if self._is_unchanged(old, status):
+        if status.st_ctime_ns < self._trusted and is_unchanged(old, status):
             return False  # the kernel says it is, and it is read to find out whether that is true
         return self._same(path, status, old) and self._writer.has_all("data", old.content or ())
-
-    def _is_unchanged(self, old: Node, status: os.stat_result) -> bool:
-        # Written again within the same tick of the kernel's clock, a file looks the same: then it was saved too early.
-        # Clones are not written to, and the next ones are made when this snapshot is durable, which takes longer.
-        return status.st_ctime_ns < self._trusted and nodes.is_unchanged(old, status)
 
     def _look(self, snapshot: str, name: bytes, *, clones: bool) -> None:
         try:
@@ -85,6 +80,8 @@ class Parent:
         except (NotFound, Corrupt):
             return
         self.top = found[0] if found and found[0].type == "dir" else None
+        # Written again within the same tick of the kernel's clock, a file looks the same: then it was saved too early.
+        # Clones are not written to, and the next ones are made when this snapshot is durable, which takes longer.
         self._trusted = _FOREVER if clones else times.read(file.time) - _TICK
 
 

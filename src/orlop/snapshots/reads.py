@@ -7,6 +7,7 @@ import os
 import queue
 from typing import Final, Self
 
+from orlop.snapshots import nodes
 from orlop.snapshots.changes import Changed
 from orlop.snapshots.growing import GONE, Folder, Growing
 from orlop.snapshots.largefiles import Large, LargeFiles
@@ -150,7 +151,9 @@ class Reads:
         self._saved.size += size
         if old is not None:
             self._saved.audit(folder.beneath(name), old, node)
-        self._growing.fill(folder, place, node)
+        # A folder in which everything is as the parent has it is as it was, although some of it was read again.
+        is_as_before = old is not None and nodes.encode(old) == node
+        self._growing.fill(folder, place, old if old is not None and is_as_before else node)
 
 
 def _reason(code: int) -> str:

@@ -120,9 +120,10 @@ class _Save:
 
     def _list(self, folder: Folder, fd: int, folders: list[Folder]) -> None:
         old = self._parent.entries(folder)
-        with os.scandir(fd) as entries:
-            listed = _in_order(list(entries))
-        below, stays = [], self._parent.stays
+        with os.scandir(fd) as found:
+            listed = _in_order(list(found))
+        below, entries, stays = [], folder.entries, self._parent.stays
+        unchanged = size = 0
         for entry in listed:
             try:
                 status = entry.stat(follow_symlinks=False)
@@ -132,18 +133,20 @@ class _Save:
             before = old.get(entry.name)
             # Hardly anything is done for a file that is as it was: of most folders these are all.
             if before is not None and stays(folder, before, status):
-                folder.entries.append(before)
-                self._saved.files += 1
-                self._saved.count_unchanged(before)
+                entries.append(before)
+                unchanged += 1
+                size += before.size
                 continue
             name = os.fsencode(entry.name)
-            folder.entries.append(None)
+            entries.append(None)
             if stat.S_ISDIR(status.st_mode):
                 folder.at_work += 1
-                below.append(Folder(folder.beneath(name), folder, len(folder.entries) - 1, before))
+                below.append(Folder(folder.beneath(name), folder, len(entries) - 1, before))
             else:
                 self._file(folder, fd, name, status, before)
         folders.extend(reversed(below))
+        self._saved.files += unchanged
+        self._saved.count_unchanged(unchanged, size)
 
     def _file(self, folder: Folder, fd: int, name: bytes, status: os.stat_result, old: Node | None) -> None:
         place = len(folder.entries) - 1
@@ -177,7 +180,7 @@ class _Save:
             self._saved.lose(folder.beneath(name), error)
             return GONE
         entry.content = old.content
-        self._saved.count_unchanged(old)
+        self._saved.count_unchanged(1, old.size)
         return entry
 
     def _report(self, path: bytes) -> None:

@@ -28,10 +28,10 @@ class Saved:
         """Whether everything that was there is in the snapshot."""
         return all(problem.kind in ("vanished", "changed") for problem in self.problems)
 
-    def count_unchanged(self, old: Node) -> None:
-        """One file's content is that of the parent."""
-        self.unchanged += 1
-        self.size += old.size
+    def count_unchanged(self, files: int, size: int) -> None:
+        """So many files, of ``size`` bytes in all, have the content that the parent has."""
+        self.unchanged += files
+        self.size += size
 
     def note(self, path: bytes, kind: Kind, why: str) -> None:
         """Something was wrong with the file."""

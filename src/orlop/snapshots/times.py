@@ -25,12 +25,8 @@ def written(nanoseconds: int) -> str:
 def read(text: str) -> int:
     """The nanoseconds since 1970 of such a text; raises `Corrupt`."""
     # Nearly every text has this shape, and there are three in each file's node.
-    if len(text) == 30 and text[29] == "Z" and text[19] == "." and text[20:29].isdecimal():
-        return _seconds(text[:19], "Z") * _SECOND + int(text[20:29])
-    if text[-1:] == "Z" and text[19:20] in (".", "Z"):
-        fraction = text[20:-1]
-        if fraction.isdecimal() or not fraction:
-            return _seconds(text[:19], "Z") * _SECOND + int(fraction.ljust(9, "0")[:9] or 0)
+    if text[19:20] == "." and text[-1] == "Z" and (fraction := text[20:-1]).isdecimal():
+        return _seconds(text[:19], "Z") * _SECOND + int(fraction.ljust(9, "0")[:9])
     found = _MOMENT.fullmatch(text)
     if found is None:
         raise Corrupt(f"{text!r} is no moment in time")

@@ -173,7 +173,7 @@ class Telling(Protocol):
     """A driver that has something to say about a volume, which ``inspect`` shows as its status."""
 
     def status(self, volume: Volume) -> Mapping[str, object]:
-        """What is known on this host; no backend is asked."""
+        """What is known on this host; no backend is asked. What is wrong with the volume is called ``Degraded``."""
 
 
 @runtime_checkable

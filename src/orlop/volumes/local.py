@@ -95,6 +95,8 @@ class LocalDriver:
         if "mountpoint" in options:
             return self._yours(volume)
         if _size_of_image(volume) is None:
+            for problem in self.status(volume).values():
+                _log.warning("volume %r: %s", volume.name, problem)
             return [Mount.bind(folder / "_data")]
         image.fill(folder / "image", None)
         if not flag(volume, "thin"):
@@ -166,6 +168,15 @@ class LocalDriver:
     def image(self, volume: Volume) -> Path:
         """See `orlop.volumes.driver.Imaged`."""
         return self._root / volume.key / "image"
+
+    def status(self, volume: Volume) -> Mapping[str, str]:
+        """See `orlop.volumes.driver.Telling`: that the host's filesystem no longer limits a volume as it should."""
+        size, folder = capacity(volume) if _is_limited(volume) else None, self._root / volume.key / "_data"
+        if size is None or not folder.exists() or plain.is_limited(folder, size):
+            return {}
+        return {
+            "Degraded": f"nothing limits it: mount the filesystem of '{folder}' with project quotas (prjquota) again"
+        }
 
     def usage(self, volume: Volume, mountpoint: Path | None) -> int:
         """See `orlop.volumes.driver.Measured`. What was mounted from elsewhere takes nothing here."""

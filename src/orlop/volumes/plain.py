@@ -43,6 +43,12 @@ def grow(folder: Path, size: int) -> None:
         quota.limit(folder, size)
 
 
+def is_limited(folder: Path, size: int) -> bool:
+    """Whether the filesystem holds ``folder`` to ``size`` bytes now; it may be mounted without quotas since."""
+    told = os.statvfs(folder)
+    return told.f_blocks * told.f_frsize <= size
+
+
 def occupied(folder: Path) -> int:
     """Bytes that it takes: what the filesystem has counted, where it limits it, or else counted now."""
     counted = quota.used(folder)
