@@ -26,6 +26,9 @@ class Mount:
 
     ``question`` is a name that no file has, for a program that makes its mount before it has asked its server anything:
     it is asked for that name, and what it says tells whether it can serve.
+
+    ``holds_back`` says of a program that it may have something to write when all files are closed and the mount is
+    taken away; if not, nothing is lost however it ends.
     """
 
     type: str
@@ -34,6 +37,7 @@ class Mount:
     secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     program: tuple[str, ...] = ()
     question: str = ""
+    holds_back: bool = True
 
     @classmethod
     def bind(cls, source: Path, *options: str) -> "Mount":

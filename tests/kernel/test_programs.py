@@ -146,14 +146,32 @@ def test_a_second_program_waits_for_the_first_to_finish(programs: Programs, targ
     mounter.unmount(target)
 
 
-def test_a_program_that_crashes_while_it_writes_the_rest_is_told_once(programs: Programs, target: Path) -> None:
-    source, mounter = target.parent.parent, KernelMounter(programs)
+@pytest.fixture
+def crashing(mount: Mount) -> Mount:
+    """Its program crashes when its mount has gone."""
     script = 'bindfs -f "$1" "$2"; echo out of luck; kill -ABRT $$'
-    mount = Mount("fuse.bindfs", str(source), (), (), ("sh", "-c", script, "sh", str(source), "{target}"))
-    mounter.mount([mount], target)
+    return replace(mount, program=("sh", "-c", script, "sh", mount.source, "{target}"))
+
+
+def test_a_program_that_crashes_while_it_writes_the_rest_is_told_once(
+    programs: Programs, target: Path, crashing: Mount
+) -> None:
+    mounter = KernelMounter(programs)
+    mounter.mount([crashing], target)
 
     with pytest.raises(Unavailable, match=r"its program crashed \(SIGABRT\).*\(out of luck\)"):
         mounter.unmount(target)
+    mounter.unmount(target)
+
+    assert not target.exists()
+
+
+def test_how_a_program_ends_that_holds_nothing_back_is_no_error(
+    programs: Programs, target: Path, crashing: Mount
+) -> None:
+    mounter = KernelMounter(programs)
+    mounter.mount([replace(crashing, holds_back=False)], target)
+
     mounter.unmount(target)
 
     assert not target.exists()

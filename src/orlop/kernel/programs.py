@@ -32,13 +32,14 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A process that serves ``target``, and the files with its secrets."""
+    """A process that serves ``target``, the files with its secrets, and whether it `Mount.holds_back`."""
 
     target: str
     pid: int
     started: int | None
     secrets: Sequence[str]
     level: int = 0
+    holds_back: bool = True
 
 
 class Programs:
@@ -67,7 +68,7 @@ class Programs:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         level, places, child = len(self._records(target)), self._places(mount), None
         # Before there is a process: should this one end now, who comes next knows what to clean up.
-        record = _Record(str(target), 0, None, list(places.values()), level)
+        record = _Record(str(target), 0, None, list(places.values()), level, mount.holds_back)
         log = self._path(target, level, ".log")
         try:
             self._remember(record)
@@ -107,7 +108,8 @@ class Programs:
         """
         records = self._records(target)
         self._wait_for_end(records)
-        crashed = [(record, end) for record in records if record.pid in served_by and (end := self._crash(record))]
+        left = [record for record in records if record.holds_back and record.pid in served_by]
+        crashed = [(record, end) for record in left if (end := self._crash(record))]
         said = "; ".join(_last_words(self._path(target, record.level, ".log")) for record, _ in crashed)
         self._forget_all(records)
         for _, end in crashed:
