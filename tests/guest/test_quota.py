@@ -151,8 +151,9 @@ def test_where_the_place_is_in_a_project_already_that_one_is_left_alone(driver: 
     assert quota.limit_of(above) == SIZE * 4
 
 
-@pytest.mark.part("V15")
-def test_an_engine_gets_a_volume_that_is_limited_and_grows(kind: str, tmp_path: Path) -> None:
+@pytest.fixture
+def plugin(kind: str, tmp_path: Path) -> Iterator[Plugin]:
+    """A daemon on a machine, with its root on a filesystem with project quotas; it has a volume ``data``."""
     with Machine(tmp_path / "machine", "limited") as machine:
         lab = Lab(machine)
         lab.root.mkdir()
@@ -160,35 +161,34 @@ def test_an_engine_gets_a_volume_that_is_limited_and_grows(kind: str, tmp_path: 
         lab.serve()
         plugin = Plugin(lab)
         plugin.create("data", size="16m", fs="host")
-        folder = plugin.mount("data")
-
-        before = filled(folder)
-        orlop(lab, "volume", "update", "--opt", "size=32m", "data")
-
-        assert SIZE - (1 << 20) <= before <= SIZE < filled(folder) <= SIZE * 2
-        plugin.unmount("data")
-        plugin.remove("data")
-        assert plugin.check() == "all is well"
+        yield plugin
 
 
 @pytest.mark.part("V15")
-def test_it_is_told_while_nothing_limits_a_volume_any_more(kind: str, tmp_path: Path) -> None:
-    with Machine(tmp_path / "machine", "limited") as machine:
-        lab, image = Lab(machine), tmp_path / "image"
-        lab.root.mkdir()
-        machine.run(mounting(kind, image, lab.root), timeout=100)
-        lab.serve()
-        plugin = Plugin(lab)
-        plugin.create("data", size="16m", fs="host")
-        limited = plugin.status("data"), plugin.check()
-        lab.kill_orlop()
-        machine.run(["umount", str(lab.root)])
+def test_an_engine_gets_a_volume_that_is_limited_and_grows(plugin: Plugin) -> None:
+    folder = plugin.mount("data")
 
-        machine.run(["mount", "-o", "loop,noquota", str(image), str(lab.root)])
-        lab.serve()
-        unlimited = plugin.status("data"), plugin.check()
-        (plugin.mount("data") / "file").write_text("it can be used all the same")
-        plugin.unmount("data")
+    before = filled(folder)
+    orlop(plugin.lab, "volume", "update", "--opt", "size=32m", "data")
+
+    assert SIZE - (1 << 20) <= before <= SIZE < filled(folder) <= SIZE * 2
+    plugin.unmount("data")
+    plugin.remove("data")
+    assert plugin.check() == "all is well"
+
+
+@pytest.mark.part("V15")
+def test_it_is_told_while_nothing_limits_a_volume_any_more(plugin: Plugin, tmp_path: Path) -> None:
+    lab, machine = plugin.lab, plugin.lab.machine
+    limited = plugin.status("data"), plugin.check()
+    lab.kill_orlop()
+    machine.run(["umount", str(lab.root)])
+
+    machine.run(["mount", "-o", "loop,noquota", str(tmp_path / "image"), str(lab.root)])
+    lab.serve()
+    unlimited = plugin.status("data"), plugin.check()
+    (plugin.mount("data") / "file").write_text("it can be used all the same")
+    plugin.unmount("data")
 
     assert "Degraded" not in limited[0]
     assert limited[1] == "all is well"
@@ -198,29 +198,22 @@ def test_it_is_told_while_nothing_limits_a_volume_any_more(kind: str, tmp_path: 
 
 
 @pytest.mark.part("V15", "S1")
-def test_a_limited_volume_goes_back_to_its_snapshot_and_stays_limited(kind: str, tmp_path: Path) -> None:
-    with Machine(tmp_path / "machine", "limited") as machine:
-        lab = Lab(machine)
-        lab.root.mkdir()
-        machine.run(mounting(kind, tmp_path / "image", lab.root), timeout=100)
-        lab.serve()
-        plugin = Plugin(lab)
-        plugin.create("data", size="16m", fs="host")
-        folder = plugin.mount("data")
-        (folder / "kept").write_text("as it was")
-        made = orlop(lab, "snapshot", "create", "data").strip()
-        (folder / "kept").write_text("as it is now")
-        filled(folder)
-        plugin.unmount("data")
+def test_a_limited_volume_goes_back_to_its_snapshot_and_stays_limited(plugin: Plugin) -> None:
+    folder = plugin.mount("data")
+    (folder / "kept").write_text("as it was")
+    made = orlop(plugin.lab, "snapshot", "create", "data").strip()
+    (folder / "kept").write_text("as it is now")
+    filled(folder)
+    plugin.unmount("data")
 
-        orlop(lab, "volume", "rollback", "data", made.partition("@")[2])
+    orlop(plugin.lab, "volume", "rollback", "data", made.partition("@")[2])
 
-        folder = plugin.mount("data")
-        assert {path.name: path.read_text() for path in folder.iterdir()} == {"kept": "as it was"}
-        assert SIZE - (1 << 20) <= filled(folder) <= SIZE
-        plugin.unmount("data")
-        plugin.remove("data")
-        assert plugin.check() == "all is well"
+    folder = plugin.mount("data")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"kept": "as it was"}
+    assert SIZE - (1 << 20) <= filled(folder) <= SIZE
+    plugin.unmount("data")
+    plugin.remove("data")
+    assert plugin.check() == "all is well"
 
 
 def orlop(lab: Lab, *words: str) -> str:

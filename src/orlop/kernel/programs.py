@@ -109,14 +109,15 @@ class Programs:
         records = self._records(target)
         self._wait_for_end(records)
         left = [record for record in records if record.holds_back and record.pid in served_by]
-        crashed = [(record, end) for record in left if (end := self._crash(record))]
-        said = "; ".join(_last_words(self._path(target, record.level, ".log")) for record, _ in crashed)
+        crashes = [
+            f"({end}) while it wrote what was left: look whether the last changes are there "
+            f"({_last_words(self._path(target, record.level, '.log'))})"
+            for record in left
+            if (end := self._crash(record))
+        ]
         self._forget_all(records)
-        for _, end in crashed:
-            raise Unavailable(
-                f"'{target}' is unmounted, but its program crashed ({end}) while it wrote what was left: "
-                f"look whether the last changes are there ({said})"
-            )
+        if crashes:
+            raise Unavailable(f"'{target}' is unmounted, but its program crashed {crashes[0]}")
 
     def _crash(self, record: _Record) -> str:
         """The signal that ended this child of ours; empty if it ended by itself, or nobody knows."""

@@ -152,8 +152,7 @@ class Reads:
         if old is not None:
             self._saved.audit(folder.beneath(name), old, node)
         # A folder in which everything is as the parent has it is as it was, although some of it was read again.
-        is_as_before = old is not None and nodes.encode(old) == node
-        self._growing.fill(folder, place, old if old is not None and is_as_before else node)
+        self._growing.fill(folder, place, old if old is not None and nodes.encode(old) == node else node)
 
 
 def _reason(code: int) -> str:
