@@ -52,16 +52,24 @@ def mounter() -> PaperMounter:
 
 @pytest.fixture
 def reopened(tmp_path: Path, clock: Clock, mounter: PaperMounter) -> Iterator[Callable[..., VolumeService]]:
-    """The service on ``tmp_path``, as a new process opens it; the test may add a step, a boot id, a driver."""
+    """The service on ``tmp_path``, as a new process opens it; the test may add a step, a boot id, a driver.
+
+    It has a place for its mounts, so all volumes are mounted; ``mounts=None`` lets those be used in place that can.
+    """
 
     opened: list[State] = []
 
-    def open_service(step: Callable[[str], object] = str, boot: str = "boot-1", **more: VolumeDriver) -> VolumeService:
+    def open_service(
+        step: Callable[[str], object] = str,
+        boot: str = "boot-1",
+        mounts: Path | None = tmp_path / "mounts",
+        **more: VolumeDriver,
+    ) -> VolumeService:
         drivers = {"local": LocalDriver(tmp_path / "volumes"), "tmpfs": TmpfsDriver(), **more}
         state, locks = State(tmp_path / "state.db"), Locks(tmp_path / "locks", patience=5)
         opened.append(state)
         vault = Vault(tmp_path / "vault", tmp_path / "vault.key", step)
-        return VolumeService(tmp_path, state, mounter, drivers, locks, Host(boot, clock, step), vault)
+        return VolumeService(tmp_path, state, mounter, drivers, locks, Host(boot, clock, step), vault, mounts)
 
     yield open_service
     for state in opened:

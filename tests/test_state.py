@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,15 @@ def test_events_are_kept_up_to_a_limit(tmp_path: Path) -> None:
     state.close()
 
 
+@pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
+def test_what_need_not_survive_a_power_cut_leaves_the_file_whole_over_one(
+    tmp_path: Path, durable: bool, level: int
+) -> None:
+    with closing(State(tmp_path / "state.db")) as state, state.change(durable=durable) as change:
+        # 1 (NORMAL) syncs the log before it is written back, 0 (OFF) never (sqlite.org, "PRAGMA synchronous").
+        assert change._db.execute("PRAGMA synchronous").fetchone() == (level,)
+
+
 def test_looking_for_a_half_removed_volume_reads_neither_the_others_nor_the_trash(tmp_path: Path) -> None:
     state = State(tmp_path / "state.db")
     asked: list[str] = []
@@ -195,8 +205,10 @@ def test_looking_for_a_half_removed_volume_reads_neither_the_others_nor_the_tras
 
 
 def test_the_file_of_an_older_orlop_is_taken_over(tmp_path: Path) -> None:
-    State(tmp_path / "state.db").close()
+    with closing(State(tmp_path / "state.db")) as state, state.change() as change:
+        made = change.insert(Row("", "data", "local", {}, {}, "", "ready", in_place=True), lambda key: False)
     with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        db.execute("ALTER TABLE volumes DROP COLUMN in_place")
         db.execute("DROP TABLE snapshots")
         db.execute("ALTER TABLE attached DROP COLUMN trouble")
         db.execute("PRAGMA user_version = 1")
@@ -208,3 +220,4 @@ def test_the_file_of_an_older_orlop_is_taken_over(tmp_path: Path) -> None:
             change.trouble("data", "dead")
 
         assert (state.snapshot("data"), state.trouble("data")) == (({}, "no room"), "dead")
+        assert state.live("data") == replace(made, in_place=False)

@@ -1,14 +1,17 @@
 """Real mounts: all or none, verified, seen from other namespaces, never over something in use."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from orlop.errors import InUse, Unavailable
 from orlop.kernel import loop, mountinfo
+from orlop.kernel import syscalls as sc
 from orlop.kernel.mounter import KernelMounter
 from orlop.mount import Mount
 from orlop.state import Holder
@@ -147,6 +150,28 @@ def test_a_bind_in_another_namespace_is_a_holder_and_a_copy_of_the_mount_itself_
     with _in_namespace(script, str(target), str(container)) as holder:
         assert mounter.holders([target]) == {target: [holder.pid]}
         holder.kill()
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["", "before Linux 6.8"])
+def test_a_bind_of_a_folder_or_of_what_is_in_it_is_a_holder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_old: bool
+) -> None:
+    def missing(path: Path) -> NoReturn:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    if is_old:
+        monkeypatch.setattr(sc, "mount_of", missing)
+    mounter, link, container = KernelMounter(), tmp_path / "link", tmp_path / "container"
+    link.symlink_to(tmp_path)
+    for folder in (container, source / "below with space", tmp_path / "source2"):
+        folder.mkdir()
+    folders = [link / "source", tmp_path / "source2", tmp_path / "none"]
+
+    for shown, holders in (("source", 1), ("source/below with space", 1), ("source2", 1), (".", 0)):
+        with _in_namespace('mount --bind "$0" "$1"; echo ready; read x', str(tmp_path / shown), str(container)) as seer:
+            seen = {folders[1] if shown == "source2" else folders[0]: [seer.pid]} if holders else {}
+            assert mounter.holders(folders) == seen
+            seer.kill()
 
 
 def test_a_bind_elsewhere_in_our_own_namespace_is_a_holder(target: Path, source: Path, tmp_path: Path) -> None:

@@ -78,6 +78,16 @@ def test_what_reaches_nobody_because_the_folder_is_not_shared_is_told_so(tmp_pat
             engine.kill()
 
 
+def test_a_folder_that_is_used_in_place_must_be_the_engines_too(tmp_path: Path) -> None:
+    for name in ("here", "other"):
+        (tmp_path / name).mkdir()
+    with _engine('mount --bind "$1" "$0"', str(tmp_path / "here"), str(tmp_path / "other")) as engine:
+        KernelMounter().reach(engine.pid, tmp_path / "other")
+        with pytest.raises(Unavailable, match=rf"\(process {engine.pid}\) does not have the folder '{tmp_path}/here'"):
+            KernelMounter().reach(engine.pid, tmp_path / "here")
+        engine.kill()
+
+
 def _theirs(engine: "subprocess.Popen[str]", path: Path) -> Path:
     """``path`` as ``engine`` sees it."""
     return Path(f"/proc/{engine.pid}/root", str(path).lstrip("/"))

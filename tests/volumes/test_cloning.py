@@ -364,7 +364,7 @@ def test_a_clone_that_is_killed_at_any_step_is_whole_or_not_there(pools, kind, o
         if done.returncode == 0:
             break
 
-    assert ended == (3 if kind != "ext4" else 12)
+    assert ended == (3 if kind != "ext4" else 12 if options else 13)
 
 
 STOPPED = """

@@ -75,7 +75,10 @@ def _path(service: VolumeService, request: Reply, engine: Holder) -> Reply:
 def _get(service: VolumeService, request: Reply, engine: Holder) -> Reply:
     row = _known(service, _name(request))
     return {
-        "Volume": {**_described(service, row.name, row.key, row.created), "Status": _status(service, row)},
+        "Volume": {
+            **_described(service, row.name, row.key, row.in_place, row.created),
+            "Status": _status(service, row),
+        },
         "Err": "",
     }
 
@@ -106,8 +109,9 @@ def _known(service: VolumeService, name: str) -> Row:
         return service.get(name)
 
 
-def _described(service: VolumeService, name: str, key: str, created: str) -> Reply:
-    return {"Name": name, "Mountpoint": f"{service.attachments.mounts}/{key}", "CreatedAt": created}
+def _described(service: VolumeService, name: str, key: str, in_place: bool, created: str) -> Reply:
+    place = service.attachments.place(key, in_place=in_place)
+    return {"Name": name, "Mountpoint": str(place), "CreatedAt": created}
 
 
 def _status(service: VolumeService, row: Row) -> Reply:

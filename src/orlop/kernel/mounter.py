@@ -136,11 +136,8 @@ class KernelMounter:
         a plugin container. That is no use. Whether a mount is shared does not tell: containers' mounts are slaves of
         ours.
         """
-        wanted = {str(target): target for target in targets if bare.is_mount_point(target)}
-        if not wanted:
-            return {}
-        tops = {(entry.device, entry.root): wanted[entry.target] for entry in mountinfo.at(wanted)}
-        return sightings.seen(tops)
+        tops = dict(_tops(list(targets)))
+        return sightings.seen(tops) if tops else {}
 
     def left(self, image: Path, target: Path) -> Sequence[int]:
         """See `Mounter.left`."""
@@ -150,6 +147,15 @@ class KernelMounter:
     def reach(self, pid: int, target: Path) -> None:
         """See `Mounter.reach`."""
         reach(pid, target)
+
+
+def _tops(targets: Sequence[Path]) -> Iterator[tuple[tuple[str, str], Path]]:
+    """What is seen of each of ``targets``: the filesystem and the folder in it."""
+    mounted = {str(target): target for target in targets if bare.is_mount_point(target)}
+    if mounted:
+        yield from (((entry.device, entry.root), mounted[entry.target]) for entry in mountinfo.at(mounted))
+    folders = [target for target in targets if str(target) not in mounted]
+    yield from mountinfo.below(folders)
 
 
 def beside(target: Path) -> Path:

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,27 @@ def at(targets: Collection[str]) -> Iterator[Entry]:
     """The topmost mount of this process's namespace at each of ``targets``."""
     text = lines(_read("/proc/self/mountinfo"), [f" {escaped(target)} " for target in targets])
     return iter({entry.target: entry for entry in parse(text) if entry.target in targets}.values())
+
+
+def below(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, str], Path]]:
+    """For each of ``folders`` that is there: the filesystem which it is on with its path in that, and itself."""
+    for folder in folders:
+        with suppress(OSError):
+            found = _mount_of(folder)
+            inside = os.path.relpath(os.path.realpath(folder), found.target)
+            yield (found.device, str(Path(found.root, inside))), folder
+
+
+def _mount_of(path: Path) -> sc.MountShown:
+    """The mount which ``path`` is in; raises `OSError` if that is not there."""
+    with suppress(OSError):
+        return sc.mount_of(path)
+    # The kernel is older, or whoever has put us into a container does not let us ask.
+    number = sc.mount_id(path)
+    found = next((entry for entry in ours() if entry.id == number), None)
+    if found is None:
+        raise FileNotFoundError(f"the mount of '{path}' has gone")
+    return sc.MountShown(found.device, found.root, found.target)
 
 
 def type_of(device: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 libc = ctypes.CDLL(None, use_errno=True)
 
 OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT, MOUNT_SETATTR, QUOTACTL_FD = 428, 429, 430, 431, 432, 442, 443
-LISTMOUNT = 458
+STATMOUNT, LISTMOUNT = 457, 458
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -37,7 +37,9 @@ PR_SET_DUMPABLE = 4
 _LSMT_ROOT, _MANY_IDS = 0xFFFFFFFFFFFFFFFF, 8192
 _UNSHARE_RANGE = 0x40
 _PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE, and the size stays
-_STATX_MNT_ID = 0x1000
+_STATX_MNT_ID, _STATX_MNT_ID_UNIQUE = 0x1000, 0x4000
+_STATMOUNT_SB_BASIC, _STATMOUNT_MNT_ROOT, _STATMOUNT_MNT_POINT = 0x1, 0x8, 0x10
+_STATMOUNT_TEXTS = 512  # where they begin in struct statmount
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 
 
@@ -198,10 +200,43 @@ def mount_at(path: Path) -> MountRoot | None:
     Raises `OSError`: ENOENT where nothing is, ENOTCONN where a FUSE server died. Costs the same however many mounts
     there are.
     """
+    found = _statx(path)
+    if not found.attributes & _STATX_ATTR_MOUNT_ROOT:
+        return None
+    return MountRoot(found.mnt_id, f"{found.dev_major}:{found.dev_minor}")
+
+
+@dataclass(frozen=True, slots=True)
+class MountShown:
+    """A mount: the folder ``root`` of the filesystem ``device`` is seen at ``target``, each as in mountinfo."""
+
+    device: str
+    root: str
+    target: str
+
+
+def mount_of(path: Path) -> MountShown:
+    """The mount which ``path`` is in (statmount(2), Linux 6.8); raises `OSError`, also where the kernel is older.
+
+    Costs the same however many mounts there are.
+    """
+    number = _statx(path, _STATX_MNT_ID_UNIQUE).mnt_id
+    wanted, size = _STATMOUNT_SB_BASIC | _STATMOUNT_MNT_ROOT | _STATMOUNT_MNT_POINT, _STATMOUNT_TEXTS + 2 * 4096
+    buffer = ctypes.create_string_buffer(size)
+    syscall(STATMOUNT, struct.pack("=IIQQ", 24, 0, number, wanted), buffer, size, 0)
+    major, minor, root, target = struct.unpack_from("=16xII80xII", buffer)
+    texts = (buffer.raw[_STATMOUNT_TEXTS + start :].partition(b"\0")[0] for start in (root, target))
+    return MountShown(f"{major}:{minor}", *map(os.fsdecode, texts))
+
+
+def mount_id(path: Path) -> int:
+    """The id that mountinfo has of the mount which ``path`` is in; raises `OSError` as `mount_at` does."""
+    return int(_statx(path).mnt_id)
+
+
+def _statx(path: Path, mask: int = _STATX_MNT_ID) -> _Statx:
     buffer = _Statx()
     # AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW: a server that hangs is not asked
     flags = 0x4000 | 0x800 | 0x100
-    checked(libc.statx(AT_FDCWD, os.fsencode(path), flags, _STATX_MNT_ID, ctypes.byref(buffer)), path)
-    if not buffer.attributes & _STATX_ATTR_MOUNT_ROOT:
-        return None
-    return MountRoot(buffer.mnt_id, f"{buffer.dev_major}:{buffer.dev_minor}")
+    checked(libc.statx(AT_FDCWD, os.fsencode(path), flags, mask, ctypes.byref(buffer)), path)
+    return buffer

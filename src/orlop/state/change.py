@@ -26,16 +26,16 @@ class Change:
         Raises `Conflict` if a live volume has the name.
         """
         row = replace(row, key=_free_key(self._db, row.name, taken))
-        self._unless_taken("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *_values(row), name=row.name)
+        self._unless_taken("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *_values(row), name=row.name)
         return row
 
     def adopt(self, row: Row) -> None:
         """Remember a volume whose storage is there already; one with its key or name stays as it is."""
-        self._db.execute("INSERT OR IGNORE INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _values(row))
+        self._db.execute("INSERT OR IGNORE INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _values(row))
 
     def replace(self, row: Row) -> None:
         """Remember ``row`` in place of the one with its key; raises `Conflict` if a live volume has its name."""
-        columns = "name = ?, driver = ?, options = ?, labels = ?, created = ?, phase = ?, removed = ?"
+        columns = "name = ?, driver = ?, options = ?, labels = ?, created = ?, phase = ?, removed = ?, in_place = ?"
         key, *values = _values(row)
         self._unless_taken(f"UPDATE volumes SET {columns} WHERE key = ?", *values, key, name=row.name)  # noqa: S608
 
@@ -112,7 +112,7 @@ class Change:
 
 def _values(row: Row) -> tuple[object, ...]:
     options, labels = json.dumps(dict(row.options)), json.dumps(dict(row.labels))
-    return row.key, row.name, row.driver, options, labels, row.created, row.phase, row.removed
+    return row.key, row.name, row.driver, options, labels, row.created, row.phase, row.removed, row.in_place
 
 
 def _free_key(db: sqlite3.Connection, name: str, taken: Callable[[str], bool]) -> str:

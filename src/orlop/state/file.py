@@ -40,7 +40,10 @@ class State:
 
     @contextmanager
     def change(self, *, durable: bool = True) -> Iterator[Change]:
-        """All that is changed inside, or nothing. Never call a driver or the kernel inside."""
+        """All that is changed inside, or nothing. Never call a driver or the kernel inside.
+
+        What is not ``durable`` survives this process, but maybe not a power cut; the file does in any case.
+        """
         with self._transaction(durable=durable) as db:
             yield Change(db)
 
@@ -48,7 +51,8 @@ class State:
     def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         with self._writing, self._translated():
             if durable != self._durable:
-                self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+                # Not OFF: what is written back from the log must have been synced there before.
+                self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
             self._writer.execute("BEGIN IMMEDIATE")
             try:
@@ -68,11 +72,13 @@ class State:
         """Every volume that can be used, by name."""
         return self._rows("phase = 'ready' ORDER BY name")
 
-    def names(self) -> list[tuple[str, str, str]]:
-        """Name, key and time of creation of every volume that can be used, by name: what a list needs, and no more."""
-        return [
-            (*row,) for row in self._all("SELECT name, key, created FROM volumes WHERE phase = 'ready' ORDER BY name")
-        ]
+    def names(self) -> list[tuple[str, str, bool, str]]:
+        """Name, key, whether used in place, and time of creation of every volume that can be used, by name.
+
+        What a list needs, and no more.
+        """
+        columns = "name, key, in_place, created"
+        return [(*row,) for row in self._all(f"SELECT {columns} FROM volumes WHERE phase = 'ready' ORDER BY name")]  # noqa: S608
 
     def unfinished(self) -> list[Row]:
         """Every volume that is not ready: half made, in the trash, half removed."""
@@ -90,6 +96,12 @@ class State:
     def attached(self) -> dict[str, str]:
         """The keys that are attached, with the boot in which that happened."""
         return dict(self._all("SELECT key, boot FROM attached"))
+
+    def in_place(self) -> frozenset[str]:
+        """The keys that are attached, and whose files are used in place."""
+        return frozenset(
+            key for (key,) in self._all("SELECT key FROM attached JOIN volumes USING (key) WHERE in_place")
+        )
 
     def is_attached(self, key: str) -> bool:
         """Whether a detach of ``key`` is owed."""
@@ -128,11 +140,11 @@ class State:
             raise Corrupt(_damaged(self.path, problems[0]))
 
     def _rows(self, where: str, *values: str) -> list[Row]:
-        columns = "key, name, driver, options, labels, created, phase, removed"
+        columns = "key, name, driver, options, labels, created, phase, removed, in_place"
         found = self._all(f"SELECT {columns} FROM volumes WHERE {where}", *values)  # noqa: S608
         return [
-            Row(key, name, driver, _loads(options), _loads(labels), *rest)
-            for key, name, driver, options, labels, *rest in found
+            Row(key, name, driver, _loads(options), _loads(labels), created, phase, removed, bool(in_place))
+            for key, name, driver, options, labels, created, phase, removed, in_place in found
         ]
 
     def _all(self, query: str, *values: str | int) -> Sequence[tuple]:  # type: ignore[type-arg]

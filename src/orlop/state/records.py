@@ -9,7 +9,10 @@ Phase = Literal["creating", "ready", "trashed", "removing", "filling", "kept"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A volume as it is remembered. ``created`` is RFC 3339 in UTC, ``removed`` seconds since the epoch."""
+    """A volume as it is remembered. ``created`` is RFC 3339 in UTC, ``removed`` seconds since the epoch.
+
+    ``in_place`` says that its files are used where they are, and nothing is mounted for that.
+    """
 
     key: str
     name: str
@@ -19,6 +22,7 @@ class Row:
     created: str
     phase: Phase = "creating"
     removed: float | None = None
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)

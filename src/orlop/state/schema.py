@@ -5,19 +5,23 @@ from pathlib import Path
 
 from orlop.errors import Unavailable
 
-_VERSION = 3
+_VERSION = 4
 _SNAPSHOTS = """
 CREATE TABLE snapshots (
     key TEXT PRIMARY KEY, last TEXT NOT NULL DEFAULT '{}', error TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID
 """
-_UPGRADES = {1: "ALTER TABLE attached ADD COLUMN trouble TEXT NOT NULL DEFAULT ''", 2: _SNAPSHOTS}
+_UPGRADES = {
+    1: "ALTER TABLE attached ADD COLUMN trouble TEXT NOT NULL DEFAULT ''",
+    2: _SNAPSHOTS,
+    3: "ALTER TABLE volumes ADD COLUMN in_place INTEGER NOT NULL DEFAULT 0",
+}
 """From a version to the next."""
 _SCHEMA = (
     """
 CREATE TABLE volumes (
     key TEXT PRIMARY KEY, name TEXT NOT NULL, driver TEXT NOT NULL, options TEXT NOT NULL, labels TEXT NOT NULL,
-    created TEXT NOT NULL, phase TEXT NOT NULL, removed REAL
+    created TEXT NOT NULL, phase TEXT NOT NULL, removed REAL, in_place INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX one_live_volume_a_name ON volumes (name) WHERE phase IN ('creating', 'ready');
 CREATE INDEX unfinished ON volumes (phase) WHERE phase != 'ready';

@@ -3,7 +3,7 @@
 Its callers hold the volume's lock.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,27 +11,41 @@ from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError, Unavail
 from orlop.kernel.namespaces import companions
 from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
-from orlop.volumes.driver import Imaged, Resizable, VolumeDriver
+from orlop.volumes.driver import DATA, Imaged, InPlace, Resizable, VolumeDriver
 from orlop.volumes.host import Host, noted, volume
 from orlop.volumes.uses import Uses
 
 
 class Attachments:
-    """The volumes that are in use on this host, each mounted in a folder of ``mounts`` that is named for its key."""
+    """The volumes that are in use on this host: in place, or mounted in a folder of ``mounts`` named for their key."""
 
     def __init__(
-        self, state: State, mounter: Mounter, drivers: Mapping[str, VolumeDriver], host: Host, mounts: Path
-    ) -> None:
-        """Raises `Conflict` if volumes are mounted at another place now."""
-        self.mounts, self.mounter = mounts, mounter
+        self, state: State, mounter: Mounter, drivers: Mapping[str, VolumeDriver], host: Host, root: Path,
+        mounts: Path | None,
+    ) -> None:  # fmt: skip
+        """``root`` holds ``volumes/``, and ``mounts/`` if those have no place of their own in ``mounts``.
+
+        There, engines may see nothing but that place: new volumes are not used in place then. Raises `Conflict` if
+        volumes are mounted at another place now.
+        """
+        self.mounts, self.mounter, self._folder = mounts or root / "mounts", mounter, root / "volumes"
         self.uses = Uses(state, host.boot, host.now, host.hold_grace)
-        self._state, self._drivers, self._host = state, drivers, host
-        mounts.mkdir(parents=True, exist_ok=True)
+        self._state, self._drivers, self._host, self._allows_in_place = state, drivers, host, mounts is None
+        self.mounts.mkdir(parents=True, exist_ok=True)
         self._keep_to_one_place()
 
     def path(self, row: Row) -> Path:
-        """Where ``row`` is mounted while somebody uses it."""
-        return self.mounts / row.key
+        """Where the files of ``row`` are while somebody uses it; if it is used in place, always."""
+        return self.place(row.key, in_place=row.in_place)
+
+    def place(self, key: str, *, in_place: bool) -> Path:
+        """The same, of the volume ``key``."""
+        return self._folder / key / DATA if in_place else self.mounts / key
+
+    def places(self, keys: Iterable[str]) -> dict[Path, str]:
+        """The same of many, each with its key; those of which nothing is attached are not used in place."""
+        in_place = self._state.in_place()
+        return {self.place(key, in_place=key in in_place): key for key in keys}
 
     def driver(self, name: str) -> VolumeDriver:
         """The driver ``name``; raises `NotFound` and says which there are."""
@@ -39,11 +53,16 @@ class Attachments:
             raise NotFound(f"no volume driver {name!r}; there are {', '.join(sorted(self._drivers))}")
         return self._drivers[name]
 
+    def is_in_place(self, plan: Row) -> bool:
+        """Whether what ``plan`` says is to be used in place."""
+        driver = self.driver(plan.driver)
+        return self._allows_in_place and isinstance(driver, InPlace) and driver.is_in_place(volume(plan))
+
     def mount(self, row: Row, holder: Holder) -> Path:
-        """Mount ``row``, if it is not, for ``holder`` too; asking again counts once more."""
+        """Mount ``row``, if it is not and has to be, for ``holder`` too; asking again counts once more."""
         target = self.path(row)
         before = self._state.is_attached(row.key)
-        there = self.mounter.mounted(target)
+        there = not row.in_place and self.mounter.mounted(target)
         # After a power cut nothing is attached here; only what other hosts can see must be remembered over it.
         durable = not there and self.driver(row.driver).scope == "global"
         with noted(self._state, self._host, "mount", row, _who(holder), durable=durable) as change:
@@ -86,7 +105,7 @@ class Attachments:
 
     def take_down(self, row: Row) -> None:
         """Detach ``row``; raises `InUse` if somebody uses it."""
-        self.mounter.unmount(self.path(row))
+        self._unmount(row)
         if self._state.is_attached(row.key):
             self.driver(row.driver).detach(volume(row))
             self._host.step("down: detached")
@@ -96,7 +115,7 @@ class Attachments:
         """Make the storage fit ``row``'s options, mounted or not; fine where its driver knows no sizes."""
         driver = self.driver(row.driver)
         if isinstance(driver, Resizable):
-            driver.resize(volume(row), self.path(row) if self.mounter.mounted(self.path(row)) else None)
+            driver.resize(volume(row), self.path(row) if self._is_there(row) else None)
 
     def users(self, row: Row) -> list[str]:
         """Who uses ``row``, in words; empty if nobody does."""
@@ -104,10 +123,10 @@ class Attachments:
 
     def unused(self) -> Iterator[tuple[Row, Sequence[str]]]:
         """What engines took a while ago, and no process uses; and which engines."""
-        held = {key: self.mounts / key for key in self.uses.standing() & self._state.attached().keys()}
+        held = self.places(self.uses.standing() & self._state.attached().keys())
         # One look at the host for all of them; only what it does not show is looked at more closely.
-        seen = self.mounter.holders(held.values())
-        for key in sorted(key for key, place in held.items() if place not in seen):
+        seen = self.mounter.holders(held)
+        for key in sorted(key for place, key in held.items() if place not in seen):
             row, takers = self._state.by_key(key), self.uses.takers(key)
             if row is not None and takers and not self.users(row):
                 yield row, takers
@@ -116,7 +135,7 @@ class Attachments:
         """One process of every mount namespace that shows ``row`` elsewhere than where orlop mounts it, or did."""
         target = self.path(row)
         found = self.mounter.holders([target]).get(target, ())
-        if found or row.driver not in self._drivers or not self._state.is_attached(row.key):
+        if found or row.in_place or row.driver not in self._drivers or not self._state.is_attached(row.key):
             return found
         driver = self._drivers[row.driver]
         return self.mounter.left(driver.image(volume(row)), target) if isinstance(driver, Imaged) else ()
@@ -127,7 +146,7 @@ class Attachments:
 
     def heal(self, row: Row) -> None:
         """Mount ``row`` anew, if it is still dead, for all who use it; what stands against it is remembered."""
-        if self.mounter.mounted(self.path(row)):
+        if self._is_there(row):
             return
         try:
             self._bring_up(row)
@@ -144,7 +163,10 @@ class Attachments:
         mounts = self.driver(row.driver).attach(volume(row))
         self._host.step("mount: attached")
         try:
-            self.mounter.heal(mounts, self.path(row))
+            if row.in_place:
+                _refuse_absent(self.path(row))
+            else:
+                self.mounter.heal(mounts, self.path(row))
         except Unavailable as problem:
             # Several volumes may have the same source.
             raise Unavailable(f"volume {row.name!r}: {problem}") from problem
@@ -172,13 +194,21 @@ class Attachments:
     def _detach(self, row: Row) -> bool:
         """Unmount, then let the driver detach; False if the kernel says that it is in use after all."""
         try:
-            self.mounter.unmount(self.path(row))
+            self._unmount(row)
         except InUse:
             return False
         self._host.step("unmount: unmounted")
         self.driver(row.driver).detach(volume(row))
         self._host.step("unmount: detached")
         return True
+
+    def _is_there(self, row: Row) -> bool:
+        """Whether the files of ``row`` can be used now."""
+        return row.in_place or self.mounter.mounted(self.path(row))
+
+    def _unmount(self, row: Row) -> None:
+        if not row.in_place:
+            self.mounter.unmount(self.path(row))
 
     def _forget(self, row: Row) -> None:
         with self._state.change(durable=False) as change:
@@ -193,6 +223,11 @@ class Attachments:
             raise Conflict(f"volumes are mounted below '{before}' already; use --mounts {before}, or stop their users")
         with self._state.change() as change:
             change.set("mounts", place)
+
+
+def _refuse_absent(folder: Path) -> None:
+    if not folder.is_dir():
+        raise Unavailable(f"its folder '{folder}' is missing")
 
 
 def _who(holder: Holder) -> dict[str, str]:

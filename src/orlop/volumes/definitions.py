@@ -1,9 +1,8 @@
 """A copy of each volume's definition beside its data, from which a lost state file can be rebuilt.
 
-``volumes/KEY/volume.json`` holds the name, driver, options, labels and time of creation; ``trashed.json`` is the
-same file of a volume that was removed and can still be restored. The state file decides; these are read only by
-``system check
---repair``.
+``volumes/KEY/volume.json`` holds the name, driver, options, labels and time of creation, and whether the volume is used
+in place; ``trashed.json`` is the same file of a volume that was removed and can still be restored. The state file
+decides; these are read only by ``system check --repair``.
 """
 
 import json
@@ -28,11 +27,12 @@ def write(root: Path, row: Row) -> None:
         "options": dict(row.options),
         "labels": dict(row.labels),
         "created": row.created,
+        **({"in_place": True} if row.in_place else {}),
     }
     # A volume without a definition is not acknowledged yet: only one that is replaced needs another name first.
     place = folder / _LIVE
     new = place.with_suffix(".new") if place.exists() else place
-    with new.open("w", encoding="utf-8") as file:
+    with open(new, "w", encoding="utf-8", opener=_private) as file:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
@@ -86,7 +86,11 @@ def _parse(path: Path, phase: Phase) -> Row | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     removed = path.stat().st_ctime if phase == "trashed" else None
-    return Row(path.parent.name, name, driver, options, labels, created, phase, removed)
+    return Row(path.parent.name, name, driver, options, labels, created, phase, removed, found.get("in_place") is True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _strings(mapping: Mapping[object, object]) -> dict[str, str]:

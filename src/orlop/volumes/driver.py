@@ -21,6 +21,8 @@ from orlop.mount import Mount
 from orlop.volumes.sources import Source, Users
 
 Scope = Literal["local", "global"]
+DATA = "_data"
+"""The folder with the files of a volume that is used in place (`InPlace`), in the volume's own folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,17 @@ class VolumeDriver(Protocol):
 
     def detach(self, volume: Volume) -> None:
         """Undo what ``attach`` prepared, after the mounts have gone. Again is fine; never attached is fine."""
+
+
+@runtime_checkable
+class InPlace(Protocol):
+    """A driver that keeps volumes as folders of this host, or some of them: to use those, nothing has to be mounted."""
+
+    def is_in_place(self, volume: Volume) -> bool:
+        """Whether the files of ``volume`` are in `DATA` of its folder, and nothing else is shown to who uses it.
+
+        So they may be used there, without what ``attach`` says to mount; it is called all the same.
+        """
 
 
 @runtime_checkable

@@ -50,11 +50,12 @@ class Life:
         with self._seals.sealed(plan.name, plan.options, self.secrets(plan.driver)) as sealed:
             with self._state.change(durable=plan.phase != "creating" or self.is_shared(plan)) as change:
                 # A folder that nobody remembers may hold somebody's data: it is never taken for a new volume.
-                return change.insert(replace(plan, options=sealed), lambda key: (self._folder / key).exists())
+                new = replace(plan, options=sealed, in_place=self._attachments.is_in_place(plan))
+                return change.insert(new, lambda key: (self._folder / key).exists())
 
     def make(self, row: Row) -> None:
         """Make the storage of a recorded volume."""
-        self._folder.joinpath(row.key).mkdir(mode=0o700, exist_ok=True)
+        self._make_folder(row)
         self._attachments.driver(row.driver).create(volume(row))
 
     def finish(self, row: Row) -> Row:
@@ -77,7 +78,7 @@ class Life:
         new = self.record(replace(plan, phase="filling"))
         self._host.step("clone: recorded")
         try:
-            self._folder.joinpath(new.key).mkdir(mode=0o700, exist_ok=True)
+            self._make_folder(new)
             make(new)
             self._host.step("clone: made")
             return self._define(new, "create")
@@ -143,6 +144,10 @@ class Life:
         self._host.step("delete: removed")
         with self._seals.released(row.options), self._state.change() as change:
             change.delete(row.key)
+
+    def _make_folder(self, row: Row) -> None:
+        # An engine with user namespaces binds as somebody who must come through to what is used in place.
+        self._folder.joinpath(row.key).mkdir(mode=0o711 if row.in_place else 0o700, exist_ok=True)
 
     def _fill(self, row: Row) -> None:
         """Nobody knows of the volume before all of its files are there."""

@@ -15,7 +15,7 @@ from orlop.errors import Invalid, Unavailable
 from orlop.kernel import btrfs, idmap
 from orlop.mount import Mount
 from orlop.volumes import image, network, plain, references, sharing, sources
-from orlop.volumes.driver import Scope, Volume
+from orlop.volumes.driver import DATA, Scope, Volume
 from orlop.volumes.options import capacity, flag, mode, number
 from orlop.volumes.ownership import Owner, mapped
 from orlop.volumes.sources import ShadowSource, Source, SubvolumeSource, Users
@@ -73,7 +73,7 @@ class LocalDriver:
         folder.mkdir(mode=0o700, exist_ok=True)
         size = _size_of_image(volume)
         if size is None:
-            plain.make(folder / "_data", _root(volume), capacity(volume))
+            plain.make(folder / DATA, _root(volume), capacity(volume))
         else:
             fs = image.choose(volume.options.get("fs"), size)
             image.make(folder / "image", fs, size, _root(volume), thin=flag(volume, "thin"))
@@ -81,8 +81,8 @@ class LocalDriver:
     def remove(self, volume: Volume) -> None:
         """See `VolumeDriver.remove`. A folder of yours, and what was mounted, is not touched."""
         folder = self._root / volume.key
-        SubvolumeSource(folder / "_data", list).drop()
-        for name in ("_data", "_data.new"):
+        SubvolumeSource(folder / DATA, list).drop()
+        for name in (DATA, f"{DATA}.new"):
             plain.delete(folder / name)
         for name in ("image", "image.new", "image.grow", "image.cloned", "image.shared"):
             (folder / name).unlink(missing_ok=True)
@@ -97,7 +97,7 @@ class LocalDriver:
         if _size_of_image(volume) is None:
             for problem in self.status(volume).values():
                 _log.warning("volume %r: %s", volume.name, problem)
-            return [Mount.bind(folder / "_data")]
+            return [Mount.bind(folder / DATA)]
         image.fill(folder / "image", None)
         if not flag(volume, "thin"):
             sharing.attach(folder / "image")
@@ -112,7 +112,7 @@ class LocalDriver:
         if size is None:
             return
         if _is_limited(volume):
-            plain.grow(self._root / volume.key / "_data", size)
+            plain.grow(self._root / volume.key / DATA, size)
             return
         file = self._root / volume.key / "image"
         if not file.exists():
@@ -126,6 +126,10 @@ class LocalDriver:
             # The kernel lets ext4 grow while mounted only with CAP_SYS_RESOURCE; unmounted it always can.
             _log.warning("volume %r grows when it is mounted next: %s", volume.name, error)
 
+    def is_in_place(self, volume: Volume) -> bool:
+        """See `orlop.volumes.driver.InPlace`: folders of orlop's own."""
+        return {"device", "mountpoint"}.isdisjoint(volume.options) and _size_of_image(volume) is None
+
     def source(self, volume: Volume, mountpoint: Path, users: Users) -> Source | None:
         """See `orlop.volumes.driver.Stillable`."""
         folder = self._root / volume.key
@@ -135,7 +139,7 @@ class LocalDriver:
             if image.has_room_beside(folder / "image"):
                 return ShadowSource(folder / "image", users)
             return sources.frozen(mountpoint, users)
-        return SubvolumeSource(folder / "_data", users) if btrfs.is_subvolume(folder / "_data") else None
+        return SubvolumeSource(folder / DATA, users) if btrfs.is_subvolume(folder / DATA) else None
 
     def can_clone(self, source: Volume, new: Volume) -> bool:
         """See `orlop.volumes.driver.Cloning`: folders on btrfs, and images where files can share blocks."""
@@ -146,7 +150,7 @@ class LocalDriver:
         folder, size = self._root / source.key, _size_of_image(new)
         if size is None or not (folder / "image").exists():
             is_plain = size is None and not _is_limited(new)
-            return is_plain and (folder / "_data").is_dir() and btrfs.is_subvolume(folder / "_data")
+            return is_plain and (folder / DATA).is_dir() and btrfs.is_subvolume(folder / DATA)
         fs, is_thin = image.choose(new.options.get("fs"), size), flag(source, "thin") and flag(new, "thin")
         return sharing.is_possible(folder / "image", fs, size, is_thin=is_thin)
 
@@ -154,8 +158,8 @@ class LocalDriver:
         """See `orlop.volumes.driver.Cloning`."""
         here, there, size = self._root / source.key, self._root / new.key, _size_of_image(new)
         if size is None:
-            how = SubvolumeSource(here / "_data", users).snapshot(there / "_data.new", read_only=False)
-            (there / "_data.new").rename(there / "_data")
+            how = SubvolumeSource(here / DATA, users).snapshot(there / f"{DATA}.new", read_only=False)
+            (there / f"{DATA}.new").rename(there / DATA)
             return how
         image.clone(here / "image", there / "image", size, thin=flag(new, "thin"))
         if not (flag(source, "thin") and flag(new, "thin")):
@@ -171,7 +175,7 @@ class LocalDriver:
 
     def status(self, volume: Volume) -> Mapping[str, str]:
         """See `orlop.volumes.driver.Telling`: that the host's filesystem no longer limits a volume as it should."""
-        size, folder = capacity(volume) if _is_limited(volume) else None, self._root / volume.key / "_data"
+        size, folder = capacity(volume) if _is_limited(volume) else None, self._root / volume.key / DATA
         if size is None or not folder.exists() or plain.is_limited(folder, size):
             return {}
         return {
@@ -185,7 +189,7 @@ class LocalDriver:
             return 0
         if _size_of_image(volume) is not None:
             return (self._root / volume.key / "image").stat().st_blocks * 512
-        return plain.occupied(Path(volume.options.get("mountpoint", self._root / volume.key / "_data")))
+        return plain.occupied(Path(volume.options.get("mountpoint", self._root / volume.key / DATA)))
 
     def _yours(self, volume: Volume) -> Sequence[Mount]:
         folder, owner = Path(volume.options["mountpoint"]), Owner.asked(volume)

@@ -56,12 +56,8 @@ def look(service: VolumeService) -> Facts:
     # What is mounted inside a volume is its users' own.
     mounted = {key for key in below if "/" not in key}
     attached = service.state.attached()
-    seen = {
-        path.name
-        for path in service.attachments.mounter.holders(
-            service.attachments.mounts / key for key in mounted | attached.keys()
-        )
-    }
+    places = service.attachments.places(mounted | attached.keys())
+    seen = {places[path] for path in service.attachments.mounter.holders(places)}
     used = seen | service.attachments.uses.standing()
     used |= {key for key in attached.keys() - mounted - used if _is_left(service, key)}
     unfinished = service.state.unfinished()
@@ -72,7 +68,7 @@ def look(service: VolumeService) -> Facts:
 def _is_left(service: VolumeService, key: str) -> bool:
     """Whether somebody has a volume that is attached, and mounted no more where orlop does it."""
     row = service.state.by_key(key)
-    return row is not None and bool(service.attachments.seen(row))
+    return row is not None and not row.in_place and bool(service.attachments.seen(row))
 
 
 def decide(facts: Facts) -> list[Action]:
@@ -153,7 +149,7 @@ def _work_on(service: VolumeService, verb: Verb, row: Row) -> None:
     elif verb == "heal" and service.state.is_attached(row.key):
         service.attachments.heal(row)
     elif verb == "unmount" and not service.state.is_attached(row.key):
-        service.attachments.mounter.unmount(service.path(row))
+        service.attachments.mounter.unmount(service.attachments.mounts / row.key)
 
 
 def rebuild(service: VolumeService) -> Iterator[tuple[Path, Row | None]]:

@@ -59,7 +59,7 @@ class VolumeService:
         self.state, self.drivers, self.host, self._locks = state, drivers, host, locks
         self.folder = root / "volumes"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.attachments = Attachments(state, mounter, drivers, host, mounts or root / "mounts")
+        self.attachments = Attachments(state, mounter, drivers, host, root, mounts)
         self.seals = Seals(vault, locks, state, self.folder, host.step)
         self.life = Life(state, self.attachments, self.seals, host, self.folder)
         self.everywhere = Everywhere(state, drivers, locks, self.life.adopt, self.life.forget)
@@ -78,7 +78,7 @@ class VolumeService:
         return self.state.ready()
 
     def path(self, row: Row) -> Path:
-        """Where ``row`` is mounted while somebody uses it."""
+        """Where the files of ``row`` are while somebody uses it."""
         return self.attachments.path(row)
 
     def users(self, row: Row) -> list[str]:
