@@ -110,8 +110,7 @@ def _known(service: VolumeService, name: str) -> Row:
 
 
 def _described(service: VolumeService, name: str, key: str, in_place: bool, created: str) -> Reply:
-    place = service.attachments.place(key, in_place=in_place)
-    return {"Name": name, "Mountpoint": str(place), "CreatedAt": created}
+    return {"Name": name, "Mountpoint": service.attachments.place(key, in_place=in_place), "CreatedAt": created}
 
 
 def _status(service: VolumeService, row: Row) -> Reply:

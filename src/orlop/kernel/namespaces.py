@@ -2,17 +2,20 @@
 
 Asking every process for its namespace costs the more, the more processes run. Linux 6.11 and newer go from one mount
 namespace to the next (``NS_MNT_GET_NEXT``, linux/include/uapi/linux/nsfs.h); there processes are asked only when a
-namespace is new, or when nobody who was known to live in one lives there any more.
+namespace is new, or when nobody who was known to live in one lives there any more. From inside a process namespace the
+kernel does not let us go, and everybody there is asked: containers have few processes.
 """
 
 import fcntl
 import os
 import struct
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _INFO, _NEXT, _PREVIOUS = (2 << 30 | 16 << 16 | 0xB7 << 8 | number for number in (10, 11, 12))
+_ID = 2 << 30 | 8 << 16 | 0xB7 << 8 | 5
 _MNT_NS_INFO = struct.Struct("=IIQ")
 _OWN = "/proc/self/ns/mnt"
 _PATIENCE = 1.0
@@ -58,7 +61,7 @@ def residents() -> Sequence[Inhabited]:
     global _last
     numbers = _numbers()
     if numbers is None:
-        return [Inhabited(name, 0, pids) for name, pids in _ask_everybody().items()]
+        return [Inhabited(name, _number(name, pids[0]), pids) for name, pids in _ask_everybody().items()]
     if _last is None or not _last.still_tells(set(numbers)):
         _last = _Look(numbers)
     found = _last.residents.items()
@@ -71,6 +74,21 @@ def _numbers() -> Mapping[str, int] | None:
         return dict([*_walk(_PREVIOUS), *_walk(_NEXT)])
     except OSError:
         return None
+
+
+def _number(name: str, pid: int) -> int:
+    """The number of the namespace ``name``, in which ``pid`` lived; 0 where that is not known."""
+    try:
+        fd = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        is_it = name == f"mnt:[{os.fstat(fd).st_ino}]"
+        return int.from_bytes(fcntl.ioctl(fd, _ID, bytes(8)), sys.byteorder) if is_it else 0
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
 
 
 def _walk(direction: int) -> Iterable[tuple[str, int]]:

@@ -36,16 +36,16 @@ class Attachments:
 
     def path(self, row: Row) -> Path:
         """Where the files of ``row`` are while somebody uses it; if it is used in place, always."""
-        return self.place(row.key, in_place=row.in_place)
+        return Path(self.place(row.key, in_place=row.in_place))
 
-    def place(self, key: str, *, in_place: bool) -> Path:
-        """The same, of the volume ``key``."""
-        return self._folder / key / DATA if in_place else self.mounts / key
+    def place(self, key: str, *, in_place: bool) -> str:
+        """The same, of the volume ``key``: quickly, for lists."""
+        return f"{self._folder}/{key}/{DATA}" if in_place else f"{self.mounts}/{key}"
 
     def places(self, keys: Iterable[str]) -> dict[Path, str]:
         """The same of many, each with its key; those of which nothing is attached are not used in place."""
         in_place = self._state.in_place()
-        return {self.place(key, in_place=key in in_place): key for key in keys}
+        return {Path(self.place(key, in_place=key in in_place)): key for key in keys}
 
     def driver(self, name: str) -> VolumeDriver:
         """The driver ``name``; raises `NotFound` and says which there are."""
