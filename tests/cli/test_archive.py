@@ -4,12 +4,13 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from orlop.kernel.mountinfo import ours
+from orlop.state import State
+from orlop.testing.waiting import eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
@@ -44,15 +45,11 @@ def archive(folder: Path, *entries) -> str:
     return str(folder / "archive.tar")
 
 
-def is_mounted(folder: Path) -> bool:
-    return str(folder) in {mount.target for mount in ours()}
-
-
-def wait_until_mounted(folder: Path) -> None:
-    until = time.monotonic() + 20
-    while not is_mounted(folder):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+def is_attached(root: Path) -> bool:
+    if not (root / "state.db").exists():
+        return False
+    with closing(State(root / "state.db")) as state:
+        return state.is_attached("data")
 
 
 def fill(folder: Path) -> None:
@@ -297,18 +294,18 @@ def test_a_slow_import_is_neither_detached_nor_removed_meanwhile(orlop, tmp_path
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         process.stdin.write(whole[:100])
         process.stdin.flush()
-        wait_until_mounted(root / "mounts/data")
+        eventually(lambda: is_attached(root))
         impatient = {"ORLOP_HOLD_GRACE": "0"}
 
         refused = orlop("volume", "rm", "data", env=impatient, status=1)
         orlop("system", "check", "--repair", env=impatient)
-        assert is_mounted(root / "mounts/data")
+        assert is_attached(root)
         process.communicate(whole[100:], timeout=20)
 
     assert "is in use" in refused.stderr
     assert process.returncode == 0
     assert (content("data") / "file").read_text() == "evil"
-    assert not is_mounted(root / "mounts/data")
+    assert not is_attached(root)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -318,13 +315,13 @@ def test_an_import_that_is_told_to_end_leaves_nothing(orlop, root, environment, 
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     ) as process:
         process.stdin.write(bytes(100))
-        wait_until_mounted(root / "mounts/data")
+        eventually(lambda: is_attached(root))
         process.send_signal(number)
         process.communicate(timeout=20)
 
     assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert orlop("volume", "ls", "-q").stdout == orlop("volume", "ls", "-q", "--trash").stdout == ""
-    assert not is_mounted(root / "mounts/data")
+    assert not is_attached(root)
 
 
 def test_an_export_that_does_not_end_leaves_no_file(orlop, tmp_path):

@@ -90,7 +90,7 @@ def test_containers_with_a_volume_of_another_plugin_do_not_count(orlop, engine):
 def test_an_engine_that_has_a_volume_of_that_name_somewhere_else_is_not_told_to_remove_it(
     orlop, engine, root, tmp_path
 ):
-    elsewhere, here = tmp_path / "elsewhere", root / "mounts/data"
+    elsewhere, here = tmp_path / "elsewhere", root / "volumes/data/_data"
     elsewhere.mkdir()
     foreign = engine(volumes=[{"Name": "data", "Driver": "orlop", "Mountpoint": str(elsewhere / "data")}])
     own = engine(volumes=[{"Name": "data", "Driver": "orlop", "Mountpoint": str(here)}])
@@ -106,7 +106,7 @@ def test_an_engine_that_has_a_volume_of_that_name_somewhere_else_is_not_told_to_
 
 @pytest.mark.parametrize(("status", "why"), [(409, "in use"), (500, "boom")])
 def test_what_the_engine_says_against_a_removal_is_passed_on(orlop, engine, root, status, why):
-    volumes = [{"Name": "data", "Driver": "orlop", "Mountpoint": str(root / "mounts/data")}]
+    volumes = [{"Name": "data", "Driver": "orlop", "Mountpoint": str(root / "volumes/data/_data")}]
     server = engine(volumes=volumes, **{"DELETE /volumes/data": (status, {"message": why})})
     orlop("volume", "create", "data")
 

@@ -129,7 +129,7 @@ def test_pruning_the_trash_deletes_for_good_what_was_removed_and_nothing_else(or
 
 @pytest.mark.part("V8", "V5")
 def test_what_an_engine_never_gave_back_is_found_and_taken_down_by_hand(orlop, root, environment):
-    orlop("volume", "create", "data")
+    orlop("volume", "create", "data", "-o", "size=8m")
     config = Config(root=root, run=Path(environment["ORLOP_RUN"]))
     # This process is the engine: it took the volume, and got no answer.
     engine = Holder("dockerd/0", "c1", os.getpid(), start_time(os.getpid()), counted=True)

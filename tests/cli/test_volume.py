@@ -128,7 +128,7 @@ def test_inspect_shows_dockers_fields_and_ours(orlop, root):
     assert found == {
         "Driver": "local",
         "Labels": {"a": "1"},
-        "Mountpoint": str(root / "mounts/data"),
+        "Mountpoint": str(root / "volumes/data/_data"),
         "Name": "data",
         "Options": {"mode": "0700"},
         "Scope": "local",
