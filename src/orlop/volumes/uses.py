@@ -34,9 +34,13 @@ class Uses:
         return words + [f"{hold.holder.client} for {hold.holder.id[:12]}" for hold in self.vouched(key)]
 
     def vouched(self, key: str | None = None) -> list[Hold]:
-        """The holds, of one volume or all, that count without the kernel: recent ones of living engines."""
+        """The holds, of one volume or all, that count without the kernel: recent ones of living engines, and ours.
+
+        A command of ours gives back what it holds, or ends; where nothing is mounted, nothing else tells of it.
+        """
         young = self._now() - self._grace
-        return [hold for hold in self._state.holds(key) if hold.since > young and self._is_alive(hold)]
+        holds = (hold for hold in self._state.holds(key) if hold.since > young or hold.holder.client == _OURS)
+        return [hold for hold in holds if self._is_alive(hold)]
 
     def standing(self) -> frozenset[str]:
         """The keys with a hold that nothing disproves: not an earlier boot, nor the end of the engine that took it."""
