@@ -19,21 +19,24 @@ class Disk:
 
     def __init__(self, folder: Path, fs: str, size: str = "512M") -> None:
         self.place, self._image, self._fs = folder / "disk", folder / "disk.img", fs
+        self._left = folder / "disk.left"
         self.place.mkdir()
         subprocess.run(["truncate", "-s", size, self._image], check=True)
         subprocess.run([f"mkfs.{fs}", "-q", self._image], check=True)
         self._device = self._mount()
 
     def cut(self) -> None:
-        """Let the power fail, and come back: ``place`` is then as a host finds it that starts anew."""
-        left = self._image.with_suffix(".left")
+        """Let the power fail now: what happens from here on is not so."""
         while True:
             before = self._transfers()
-            subprocess.run(["cp", "--sparse=always", self._image, left], check=True)
+            subprocess.run(["cp", "--sparse=always", self._image, self._left], check=True)
             if before[1] == 0 and self._transfers() == before:
-                break
+                return
+
+    def come_back(self) -> None:
+        """``place`` is as a host finds it that starts anew after the cut; nothing may be open or mounted there."""
         subprocess.run(["umount", self.place], check=True)
-        left.replace(self._image)
+        self._left.replace(self._image)
         self._device = self._mount()
 
     def close(self) -> None:

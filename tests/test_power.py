@@ -1,10 +1,13 @@
 """What was acknowledged is there after a power cut, on each filesystem that hosts have."""
 
+import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,7 @@ def _cut_in_a_life(disk: Disk, tmp_path: Path, seed: int, length: int) -> None:
         process.say("go on")
         time.sleep(random.Random(seed).uniform(0, 0.01))
     disk.cut()
+    disk.come_back()
 
     config = _after(disk, tmp_path)
     service = volumes(config)
@@ -137,6 +141,7 @@ def test_what_a_program_has_synced_in_a_new_volume_is_there(
     with doing(WRITER, str(disk.place), str(tmp_path / "run")) as process:
         place = Path(process.hear())
     disk.cut()
+    disk.come_back()
 
     service = volumes(_after(disk, tmp_path))
     with closing(service.state):
@@ -167,6 +172,7 @@ def test_a_snapshot_that_was_taken_is_whole(disks: Callable[[str], Disk], tmp_pa
     with doing(SNAPSHOT, str(disk.place), str(tmp_path / "run")) as process:
         taken = [process.hear() for _ in range(2)]
     disk.cut()
+    disk.come_back()
 
     found = timeline(_after(disk, tmp_path))
     with closing(found.service.state):
@@ -197,6 +203,7 @@ def test_the_state_file_is_whole_whatever_the_kernel_wrote_back_first(
     with doing(HOLDS, str(disk.place / "state.db")) as process:
         assert process.hear() == "done"
     disk.cut()
+    disk.come_back()
 
     with closing(State(disk.place / "state.db")) as state:
         state.check()
@@ -225,3 +232,50 @@ os.fsync(os.open(sys.argv[1], os.O_RDONLY))
 print("done", flush=True)
 time.sleep(60)
 """
+
+
+@pytest.mark.parametrize(
+    ("how", "commands"),
+    [
+        ("clone", ["volume clone data new"]),
+        ("from", ["snapshot create data", "volume create new -o from=data@latest"]),
+        ("import", ["volume export data -o {there}/new.tar", "volume import new {there}/new.tar"]),
+        ("migrate", ["volume migrate data --to local -o size=64m"]),
+        ("rollback", ["snapshot create data", "volume rollback data latest"]),
+        ("restore", ["snapshot create data", "snapshot restore data@latest --to {there}/restored"]),
+    ],
+)
+@pytest.mark.parametrize("fs", FILESYSTEMS)
+def test_files_that_were_brought_somewhere_are_all_there(
+    disks: Callable[[str], Disk], tmp_path: Path, fs: str, how: str, commands: list[str]
+) -> None:
+    disk = disks(fs)
+    orlop = partial(_orlop, disk, tmp_path)
+    orlop("volume create data")
+    data, chance = disk.place / "orlop/volumes/data/_data", random.Random(1)
+    wanted = {f"{number}": chance.randbytes(number**3) for number in range(100)}
+    for name, content in wanted.items():
+        (data / name).write_bytes(content)
+    for command in commands:
+        if command.startswith("volume rollback"):
+            for name in wanted:
+                (data / name).unlink()
+        orlop(command)
+    disk.cut()
+    disk.come_back()
+
+    if how == "restore":
+        found = disk.place / "restored"
+    else:
+        name = "data" if how in ("migrate", "rollback") else "new"
+        orlop(f"volume export {name} -o {tmp_path}/after.tar")
+        found = tmp_path / "after"
+        found.mkdir()
+        subprocess.run(["tar", "-xf", tmp_path / "after.tar", "-C", found], check=True)
+    assert {path.name: path.read_bytes() for path in found.iterdir() if path.is_file()} == wanted
+
+
+def _orlop(disk: Disk, tmp_path: Path, command: str) -> None:
+    where = {"ORLOP_ROOT": f"{disk.place}/orlop", "ORLOP_RUN": f"{tmp_path}/run", "ORLOP_NO_ENGINE": "1"}
+    argv = [sys.executable, "-m", "orlop", *command.format(there=disk.place).split()]
+    subprocess.run(argv, env={**os.environ, **where}, check=True, capture_output=True)

@@ -14,6 +14,7 @@ from orlop.testing.paper import PaperMounter
 from orlop.volumes import definitions
 from orlop.volumes.reconcile import reconcile
 from orlop.volumes.service import VolumeService
+from orlop.volumes.uses import holder
 
 Reopen = Callable[..., VolumeService]
 ME = Holder("dockerd/0", "c1", os.getpid(), start_time(os.getpid()) or 0)
@@ -154,3 +155,18 @@ def test_its_definition_says_so_too(service: VolumeService) -> None:
 
     assert [row for _, row in definitions.read(service.folder)] == rows
     assert [row.in_place for row in rows] == [True, False]
+
+
+def test_a_command_of_ours_that_works_in_it_keeps_it_however_long_it_takes(
+    service: VolumeService, clock: Callable[[], float]
+) -> None:
+    service.create("data", {})
+    me = holder("import")
+    service.mount("data", me)
+    clock.now += 10_000  # type: ignore[attr-defined]
+
+    with pytest.raises(InUse, match="orlop for import-"):
+        service.remove("data")
+
+    service.unmount("data", me)
+    service.remove("data")

@@ -86,7 +86,7 @@ def _fill(folder: Path, archive: IO[bytes], label: str, size: int) -> None:
             raise Invalid(f"the archive is not imported: {complaint or 'unpacking was killed'}")
         if failure:
             raise failure
-        subprocess.run(["sync", "-f", str(folder)], check=True)
+        folders.sync(folder)
     except BaseException:
         # A folder of yours, or a share, is kept when its volume is removed.
         subprocess.run(["find", str(folder), "-xdev", "-mindepth", "1", "!", "-name", "lost+found", "-delete"])

@@ -84,4 +84,3 @@ def _copy(source: Path, target: Path, label: str, size: int) -> None:
         assert unpacking.stdin is not None  # noqa: S101 - a pipe was asked for
         with suppress(BrokenPipeError), unpacking.stdin as sink:
             pump(files, sink, label, size)
-    subprocess.run(["sync", "-f", str(target)], check=True)

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from orlop.errors import Conflict, NoSpace, Unavailable
-from orlop.kernel import freeze
 from orlop.state import Row
 from orlop.volumes import folders, held
 from orlop.volumes.driver import Cloning
@@ -129,4 +128,4 @@ def _copy(source: Path, target: Path) -> None:
             path = f"{folder}/{name}"
             modified = os.lstat(path).st_mtime_ns
             os.utime(path, ns=(modified, modified), follow_symlinks=False)
-    freeze.sync(target)
+    folders.sync(target)

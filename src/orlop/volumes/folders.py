@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from orlop.errors import Unavailable
+from orlop.kernel import freeze
 
 
 def delete(folder: Path) -> None:
@@ -12,6 +13,14 @@ def delete(folder: Path) -> None:
     done = subprocess.run(["rm", "-rf", "--one-file-system", "--", str(folder)], capture_output=True, text=True)
     if done.returncode:
         raise Unavailable(f"'{folder}' could not be deleted: {done.stderr.strip()}")
+
+
+def sync(folder: Path) -> None:
+    """What was written below ``folder`` survives a power cut from here on; raises `Unavailable` if any was lost."""
+    try:
+        freeze.sync(folder)
+    except OSError as error:
+        raise Unavailable(f"'{folder}' could not be written back: {error.strerror}") from error
 
 
 def is_empty(folder: Path) -> bool:

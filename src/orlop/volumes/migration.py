@@ -44,6 +44,7 @@ def migrate(
             with _both(service, old, new, holder) as (source, target):
                 _refuse_content(target, new)
                 copy(source, target)
+                folders.sync(target)
             # Mounted anew: what is compared has come back from the storage, not from this host's memory.
             with _both(service, old, new, holder) as (source, target):
                 compare(source, target)

@@ -23,7 +23,7 @@ from orlop.snapshots.restore import Restored, restore
 from orlop.snapshots.save import About, save
 from orlop.snapshots.saved import INCOMPLETE, Saved
 from orlop.state import Row
-from orlop.volumes import held, sources
+from orlop.volumes import folders, held, sources
 from orlop.volumes.comparing import by_blocks
 from orlop.volumes.driver import Stillable
 from orlop.volumes.host import FROM, noted, volume
@@ -182,9 +182,14 @@ class Timeline:
     def restore(
         self, snapshot: Snapshot, folder: Path, path: str = "", *, exact: bool = False, progress: _Report | None = None
     ) -> Restored:
-        """Let ``folder`` have what ``path`` (all if empty) has in the snapshot; ``exact``: and nothing else."""
+        """Let ``folder`` have what ``path`` (all if empty) has in the snapshot; ``exact``: and nothing else.
+
+        All of it is on the disk afterwards.
+        """
         inside = "/".join(part for part in (root(snapshot), path.strip("/")) if part)
-        return restore(self.repository, snapshot.file, folder, path=inside, delete=exact, progress=progress)
+        done = restore(self.repository, snapshot.file, folder, path=inside, delete=exact, progress=progress)
+        folders.sync(folder)
+        return done
 
     def fill(self, row: Row, folder: Path, progress: _Report | None = None) -> None:
         """Let a new volume begin with the files of the snapshot that its option ``from`` names."""
