@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from tests.power import Disk
+from tests.volumes.bucket import test_lazy as lazily
 from tests.volumes.bucket.test_driver import DATA, Host
+
+from orlop.kernel import precontent
 
 pytestmark = [
     pytest.mark.part("D9"),
@@ -121,3 +124,33 @@ def test_what_was_fetched_is_whole_or_fetched_again(disk: Disk, tmp_path: Path, 
     host.unmount()
     assert {path.name: path.read_bytes() for path in other.mount().iterdir()} == wanted
     other.unmount()
+
+
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
+@pytest.mark.skipif(not precontent.is_possible(Path("/tmp")), reason="readers can wait since Linux 6.14")
+def test_what_is_still_fetched_is_whole_with_what_was_written_and_synced_meanwhile(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB", str(disk.place))
+    lab = lazily.Lab(disk.place)
+    try:
+        lab.made(lazily.tree)
+        folder = lab.attach()
+        script = "echo new >new; printf x | dd of=large1 conv=notrunc; : >large2; echo >>link; sync -f ."
+        subprocess.run(["sh", "-c", script], cwd=folder, check=True, capture_output=True)
+
+        disk.cut()
+        lazily.cut_power(lab)
+        disk.come_back()
+        for path in (disk.place / "lazy/run").glob("*"):
+            path.unlink()
+        folder = lab.attach()
+
+        assert lazily.is_missing(folder / "large0")
+        assert lazily.run("cat", folder / "new") == b"new\n"
+        assert lazily.run("cat", folder / "large0") == b"\1" * (18 << 20)
+        assert lazily.run("cat", folder / "large1") == b"x" + b"\2" * ((18 << 20) - 1)
+        assert lazily.run("cat", folder / "large2") == b""
+        assert lazily.run("cat", folder / "folder0/small0") == b"0 " * 3000 + b"\n"
+    finally:
+        lab.close()
