@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from orlop.testing.waiting import eventually
+
 OPTIONS = {"xfs": ("-o", "nouuid")}
 _WRITTEN, _UNDERWAY = 6, 8
 
@@ -35,7 +37,8 @@ class Disk:
 
     def come_back(self) -> None:
         """``place`` is as a host finds it that starts anew after the cut; nothing may be open or mounted there."""
-        subprocess.run(["umount", self.place], check=True)
+        # What a killed program had started may take a moment to end.
+        eventually(lambda: subprocess.run(["umount", self.place], capture_output=True).returncode == 0)
         self._left.replace(self._image)
         self._device = self._mount()
 
