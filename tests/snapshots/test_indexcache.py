@@ -40,7 +40,7 @@ def store(tmp_path: Path, cache: Path) -> Watched:
 
 
 def kept(cache: Path) -> Path:
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("index-*")
     return file
 
 

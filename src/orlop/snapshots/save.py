@@ -69,7 +69,7 @@ class _Save:
                  progress: Callable[[Progress], None] | None, count: int) -> None:  # fmt: skip
         self._writer, self._about, self._root = writer, about, root
         self._progress, self._parent = progress, parent
-        self._saved, self._growing = Saved(), Growing(writer)
+        self._saved, self._growing = Saved(), Growing(writer, old_is_whole=parent.is_whole)
         self._reads = Reads(writer, root, self._growing, self._saved, changed, count=count)
 
     def run(self) -> Saved:

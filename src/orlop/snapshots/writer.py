@@ -6,7 +6,7 @@ stores packs by a few threads, and writes the index of those that are stored.
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self
 
@@ -38,6 +38,7 @@ class Writer:
         self.stored_bytes = 0
         self._before, self._known, self._expected = Index(), set[str](), set[str]()
         self._relied: set[int] = set()
+        self._relies_on_all = False
         self._own: set[str] = set()
         self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
         self._underway: dict[str, set[bytes]] = {"data": set(), "tree": set()}
@@ -82,6 +83,18 @@ class Writer:
             number is not None or self.has(kind, bytes.fromhex(blob))
             for blob, number in zip(blobs, numbers, strict=True)
         )
+
+    def has_whole(self, snapshot: str) -> bool:
+        """Whether this host knows that all blobs of a snapshot are there; whoever is told so may refer to them.
+
+        Not while a pack is listed both as live and as marked: a prune is at work, or was killed. What is relied on then
+        are few packs, and they are known.
+        """
+        indexes = self.repository.indexes
+        if self._before.shares_packs(indexes.marked) or not self.repository.whole.has(snapshot, self._expected):
+            return False
+        self._relies_on_all = True
+        return True
 
     def sizes(self, kind: Kind, blobs: Sequence[str]) -> list[int | None]:
         """Bytes of content of blobs that were there before; as with `has`, those may be referred to."""
@@ -142,33 +155,51 @@ class Writer:
         self._write_index()
 
     def commit(self, snapshot: SnapshotFile) -> str:
-        """Make a snapshot of what was added; returns its id. Raises `Busy` if the lock was lost meanwhile."""
+        """Make a snapshot of what was added, or was said to be there; returns its id.
+
+        Raises `Busy` if the lock was lost meanwhile.
+        """
         self.flush()
         self._keep()
         # Not beside it: whoever falls asleep in between must not commit when he wakes.
         self.lock.check()
         name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
         # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
-        self._keep()
+        others = self._keep()
         self.repository.indexes.keep()
+        self._remember(name, others)
         return name
 
-    def _keep(self) -> None:
+    def _remember(self, snapshot: str, others: Set[str]) -> None:
+        """The snapshot is whole with the index files in which its blobs were found, or are now; ``others`` are there.
+
+        Not if some were replaced since we came in: nobody has the names of all any more that we were told of.
+        """
+        indexes = self.repository.indexes
+        names = indexes.names
+        if indexes.live is self._before:
+            self.repository.whole.add(snapshot, names, others)
+
+    def _keep(self) -> Set[str]:
         """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more.
+
+        Returns the names of all index files that had to be looked at for that.
 
         A mark without blobs is of a pack of ours that had no index yet: the one we wrote since lists it as live.
         One listing is enough if all that we knew is there. A prune that has looked for snapshots before ours was there
         had deleted what lists our packs before that; one that looks later sees ours, and keeps what it needs itself.
         """
-        relied = self._own.union(self._before.pack_name(number) for number in self._relied)
-        marked = [
-            pack
-            for file in self.repository.indexes.files(self._known, self._expected).values()
-            for pack in file.packs_to_delete or ()
-            if pack.blobs and pack.id in relied
-        ]
-        if marked:
-            self.repository.put("index", msgspec.json.encode(IndexFile(marked)))
+        files = self.repository.indexes.files(self._known, self._expected)
+        marked = [pack for file in files.values() for pack in file.packs_to_delete or () if pack.blobs]
+        relied = self._relied_packs() if marked else ()
+        back = [pack for pack in marked if pack.id in relied]
+        if back:
+            self.repository.put("index", msgspec.json.encode(IndexFile(back)))
+        return files.keys()
+
+    def _relied_packs(self) -> Set[str]:
+        numbers = range(len(self._before.ids())) if self._relies_on_all else self._relied
+        return self._own.union(self._before.pack_name(number) for number in numbers)
 
     def _send(self, kind: Kind) -> None:
         builder, self._builders[kind] = self._builders[kind], PackBuilder(kind)
