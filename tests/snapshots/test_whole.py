@@ -31,7 +31,7 @@ TREE = b'{"nodes":[]}\n'
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A repository."""
-    Repository.create(FolderStore(tmp_path / "repository"), PASSWORD)
+    Repository.create(FolderStore(tmp_path / "repository"), PASSWORD, is_random=True)
     return tmp_path / "repository"
 
 

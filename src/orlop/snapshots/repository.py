@@ -7,7 +7,6 @@ way round. So a crash at any moment leaves objects that nothing refers to, and n
 import contextlib
 import hashlib
 import os
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from orlop.snapshots.hostfile import HostFile
 from orlop.snapshots.index import Index
 from orlop.snapshots.indexcache import IndexCache
 from orlop.snapshots.indexes import Indexes
-from orlop.snapshots.locks import user_name
+from orlop.snapshots.locks import host_name, user_name
 from orlop.snapshots.packs import Blob, Kind, pack_key
 from orlop.snapshots.polynomial import random_polynomial
 from orlop.snapshots.seal import Seal, SealingKeys
@@ -252,7 +251,7 @@ def _is_there(store: ObjectStore, key: str) -> bool:
 
 
 def _add_key(store: ObjectStore, keys: SealingKeys, password: bytes, *, is_random: bool) -> str:
-    user, host = user_name(), socket.gethostname()
+    user, host = user_name(), host_name()
     content = keyfiles.wrap(
         keys, password, is_random=is_random, created=time.time_ns(), username=user, hostname=host
     )  # fmt: skip

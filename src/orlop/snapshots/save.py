@@ -7,7 +7,6 @@ the way and the batches at work, however many files there are.
 
 import operator
 import os
-import socket
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from orlop.snapshots.changes import Changed
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.growing import GONE, Folder, Growing
-from orlop.snapshots.locks import user_name
+from orlop.snapshots.locks import host_name, user_name
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.parent import Parent, Same
 from orlop.snapshots.reads import Reads
@@ -36,7 +35,7 @@ class About:
 
     name: str
     when: int
-    hostname: str = field(default_factory=socket.gethostname)
+    hostname: str = field(default_factory=host_name)
     tags: Sequence[str] = ()
 
 
