@@ -12,6 +12,7 @@ from typing import Final, Self
 
 import msgspec
 
+from orlop.errors import Corrupt
 from orlop.snapshots import index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
 from orlop.snapshots.entering import enter
@@ -19,6 +20,7 @@ from orlop.snapshots.index import Index
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import Kind, PackBuilder, pack_key
 from orlop.snapshots.repository import VERSION, Repository
+from orlop.snapshots.usage import usage
 
 _UPLOADS: Final = 2
 """Packs that are on their way at once; each is in memory until it is stored."""
@@ -38,7 +40,7 @@ class Writer:
         self.stored_bytes = 0
         self._before, self._known, self._expected = Index(), set[str](), set[str]()
         self._relied: set[int] = set()
-        self._relies_on_all = False
+        self._relies_unasked = False
         self._own: set[str] = set()
         self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
         self._underway: dict[str, set[bytes]] = {"data": set(), "tree": set()}
@@ -87,13 +89,13 @@ class Writer:
     def has_whole(self, snapshot: str) -> bool:
         """Whether this host knows that all blobs of a snapshot are there; whoever is told so may refer to them.
 
-        Not while a pack is listed both as live and as marked: a prune is at work, or was killed. What is relied on then
-        are few packs, and they are known.
+        Not while a pack is listed both as live and as marked: a prune is at work, or was killed, and what is relied on
+        will be asked for in any case.
         """
         indexes = self.repository.indexes
         if self._before.shares_packs(indexes.marked) or not self.repository.whole.has(snapshot, self._expected):
             return False
-        self._relies_on_all = True
+        self._relies_unasked = True
         return True
 
     def sizes(self, kind: Kind, blobs: Sequence[str]) -> list[int | None]:
@@ -160,12 +162,12 @@ class Writer:
         Raises `Busy` if the lock was lost meanwhile.
         """
         self.flush()
-        self._keep()
+        self._keep(snapshot)
         # Not beside it: whoever falls asleep in between must not commit when he wakes.
         self.lock.check()
         name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
         # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
-        others = self._keep()
+        others = self._keep(snapshot)
         self.repository.indexes.keep()
         self._remember(name, others)
         return name
@@ -180,7 +182,7 @@ class Writer:
         if indexes.live is self._before:
             self.repository.whole.add(snapshot, names, others)
 
-    def _keep(self) -> Set[str]:
+    def _keep(self, snapshot: SnapshotFile) -> Set[str]:
         """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more.
 
         Returns the names of all index files that had to be looked at for that.
@@ -191,15 +193,35 @@ class Writer:
         """
         files = self.repository.indexes.files(self._known, self._expected)
         marked = [pack for file in files.values() for pack in file.packs_to_delete or () if pack.blobs]
-        relied = self._relied_packs() if marked else ()
-        back = [pack for pack in marked if pack.id in relied]
+        back = self._relied_among(marked, snapshot) if marked else []
         if back:
             self.repository.put("index", msgspec.json.encode(IndexFile(back)))
         return files.keys()
 
-    def _relied_packs(self) -> Set[str]:
-        numbers = range(len(self._before.ids())) if self._relies_on_all else self._relied
-        return self._own.union(self._before.pack_name(number) for number in numbers)
+    def _relied_among(self, marked: Iterable[PackEntry], snapshot: SnapshotFile) -> list[PackEntry]:
+        """Those of the packs that the snapshot may refer to."""
+        known = self._own.union(self._before.packs())
+        marked = [pack for pack in marked if pack.id in known]
+        if marked and self._relies_unasked:
+            self._ask_late(snapshot)
+        relied = self._own.union(self._before.pack_name(number) for number in self._relied)
+        return [pack for pack in marked if pack.id in relied]
+
+    def _ask_late(self, snapshot: SnapshotFile) -> None:
+        """What the snapshot needs, and nobody asked for, is relied on: by all of its trees, which is dear, but rare.
+
+        To rely on more would keep prunes from freeing anything while somebody saves all the time.
+        """
+        self._relies_unasked = False
+        try:
+            needed = usage(self.repository, [snapshot.tree])
+        except Corrupt:
+            self._relied.update(range(len(self._before.ids())))
+            return
+        kinds: tuple[Kind, ...] = ("data", "tree")
+        for kind in kinds:
+            numbers = self._before.pack_numbers(kind, needed.blobs(kind))
+            self._relied.update(number for number in numbers if number is not None)
 
     def _send(self, kind: Kind) -> None:
         builder, self._builders[kind] = self._builders[kind], PackBuilder(kind)
