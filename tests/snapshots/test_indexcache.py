@@ -40,7 +40,7 @@ def store(tmp_path: Path, cache: Path) -> Watched:
 
 
 def kept(cache: Path) -> Path:
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("index-*")
     return file
 
 
@@ -110,6 +110,7 @@ def test_one_that_is_damaged_or_not_ours_is_none(store: Watched, cache: Path, tm
     whole, chance = kept(cache).read_bytes(), random.Random(1)
     saved(Repository.create(FolderStore(tmp_path / "other"), PASSWORD, cache=tmp_path / "others"), *BLOBS)
     bad = [b"", whole[:7], whole[: len(whole) // 2], whole[:-1], whole + b"x", kept(tmp_path / "others").read_bytes()]
+    bad += [whole[:7] + length + whole[8:] for length in (b"\x10", b"\xff")]  # more than there is memory, or numbers
     for _ in range(50):
         place = chance.randrange(len(whole))
         bad.append(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :])

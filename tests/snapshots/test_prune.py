@@ -18,7 +18,7 @@ from tests.snapshots.turns import Killed
 from orlop.errors import Busy, Corrupt
 from orlop.objects.store import MemoryStore, ObjectInfo
 from orlop.snapshots.check import check
-from orlop.snapshots.documents import IndexFile, LockFile
+from orlop.snapshots.documents import IndexFile, LockFile, SnapshotFile
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import pack_key
 from orlop.snapshots.prune import prune

@@ -33,8 +33,9 @@ class Folder:
 class Growing:
     """Makes trees of folders; ``tree`` is the id of the first one when all have ended."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer, self.tree = writer, ""
+    def __init__(self, writer: Writer, *, old_is_whole: bool) -> None:
+        """``old_is_whole`` says that all trees which the folders had before are still stored."""
+        self._writer, self._old_is_whole, self.tree = writer, old_is_whole, ""
 
     def fill(self, folder: Folder, place: int, entry: bytes | Node) -> None:
         """What was given away has come back: one part of the folder's work has ended."""
@@ -65,13 +66,16 @@ class Growing:
         folder.entries = []
         old = folder.old
         as_before = old is not None and len(entries) == folder.old_count and bytes not in set(map(type, entries))
-        if as_before and old is not None and old.subtree and self._writer.has_all("tree", [old.subtree]):
+        if as_before and old is not None and old.subtree and self._is_there(old.subtree):
             folder.node.subtree = old.subtree
             if nodes.is_unchanged(old, folder.status) and old.name == folder.node.name:
                 return old
         else:
             folder.node.subtree = self._writer.add("tree", nodes.tree(map(_encoded, entries))).hex()
         return nodes.encode(folder.node)
+
+    def _is_there(self, tree: str) -> bool:
+        return self._old_is_whole or self._writer.has_all("tree", [tree])
 
 
 def _encoded(entry: Node | bytes) -> bytes:

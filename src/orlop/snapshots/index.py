@@ -63,6 +63,10 @@ class Index:
         """The pack of that number."""
         return self._packs[number].hex()
 
+    def shares_packs(self, other: "Index") -> bool:
+        """Whether there is a pack that both have."""
+        return not self._numbers.keys().isdisjoint(other._numbers.keys())
+
     def load(self, name: str, packs: Iterable[PackEntry]) -> None:
         """The packs of the index file ``name``; raises `Corrupt` naming it. `finish` is called after the last one."""
         for pack in packs:

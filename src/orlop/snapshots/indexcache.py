@@ -4,33 +4,24 @@ Index files never change (each is named for its content), so what was made of th
 store's listing says each time: if one that is in here has gone, all are read anew. A cache that is damaged, or of
 another repository, is none; it may be deleted at any time.
 
-The file is a row of parts, each with its length before it and sealed as everything in a repository is: the names of the
-index files and packs, then sorted pieces of the tables. A crash may leave half of it, or none.
+The parts of the file are the names of the index files and packs, then sorted pieces of the tables.
 """
 
-import contextlib
-import os
-import struct
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
 from orlop.errors import Corrupt
+from orlop.snapshots.hostfile import HostFile
 from orlop.snapshots.packs import Kind
 from orlop.snapshots.reading import Reading
-from orlop.snapshots.seal import Seal
 
 _FORMAT: Final = 1
 _LEAST: Final = 10_000
 """Blobs, and ..."""
 _SHARE: Final = 8
 """... the part of all blobs that must be new before the cache is written again: reading them costs as much."""
-_ABANDONED: Final = 600
-"""Seconds without a byte after which nobody writes a cache any more."""
-_LENGTH: Final = struct.Struct("<Q")
 
 
 class _Piece(msgspec.Struct):
@@ -53,49 +44,24 @@ class _Head(msgspec.Struct):
 
 
 class IndexCache:
-    """The cache ``file`` of one repository, which has the seal; it need not be there."""
+    """The cache of one repository, in ``file``."""
 
-    def __init__(self, file: Path, seal: Seal) -> None:
-        self._file, self._seal = file, seal
+    def __init__(self, file: HostFile) -> None:
+        self._file = file
 
     def load(self) -> Reading | None:
         """What was kept last; None if there is none that makes sense."""
         try:
-            with self._file.open("rb") as file:
-                return _read(self._parts(file))
-        except (OSError, Corrupt, msgspec.MsgspecError, StopIteration, struct.error, ValueError):
+            return _read(self._file.parts())
+        except (Corrupt, msgspec.MsgspecError, StopIteration, ValueError):
             return None
 
     def keep(self, read: Reading) -> None:
-        """Keep it if there is much that is not kept yet. A disk that takes nothing is no reason to fail."""
+        """Keep it if there is much that is not kept yet."""
         if read.blobs - read.cached < max(_LEAST, read.cached // _SHARE):
             return
-        new = self._file.with_suffix(f".{os.getpid()}.new")
-        with contextlib.suppress(OSError):
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._sweep()
-            try:
-                self._write(new, read)
-            finally:
-                new.unlink(missing_ok=True)
-
-    def _write(self, new: Path, read: Reading) -> None:
-        with open(new, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            for part in _written(read):
-                sealed = self._seal.seal(part)
-                file.write(_LENGTH.pack(len(sealed)) + sealed)
-        new.replace(self._file)
-        read.cached = read.blobs
-
-    def _sweep(self) -> None:
-        """Delete what killed processes have left."""
-        for left in self._file.parent.glob(f"{self._file.name}.*.new"):
-            if time.time() - left.stat().st_mtime > _ABANDONED:
-                left.unlink()
-
-    def _parts(self, file: BinaryIO) -> Iterator[bytes]:
-        while length := file.read(_LENGTH.size):
-            yield self._seal.open(file.read(_LENGTH.unpack(length)[0]))
+        if self._file.replace(_written(read)):
+            read.cached = read.blobs
 
 
 def _written(read: Reading) -> Iterator[bytes]:

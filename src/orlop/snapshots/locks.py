@@ -8,7 +8,6 @@ died on this host, or one that nobody refreshed for half an hour, holds nobody u
 import contextlib
 import os
 import pwd
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -125,7 +124,7 @@ class Lock:
     def _write(self) -> None:
         now = times.written(time.time_ns())
         file = LockFile(
-            now, False, socket.gethostname(), user_name(), os.getpid(), os.getuid(), os.getgid(), self.session,
+            now, False, host_name(), user_name(), os.getpid(), os.getuid(), os.getgid(), self.session,
             _process_namespace(), self._prune,
         )  # fmt: skip
         self._name, info = self._objects.put("locks", msgspec.json.encode(file))
@@ -157,6 +156,11 @@ class Lock:
                 )
 
 
+def host_name() -> str:
+    """The name of this host: `socket` asks the kernel for the same, and takes milliseconds to be imported."""
+    return os.uname().nodename
+
+
 def user_name() -> str:
     """The name of the user this process runs as, or the number of one without a name."""
     try:
@@ -185,7 +189,7 @@ def _is_stale(held: Held, now: float) -> bool:
     """Whether the owner is gone: its process on this host, or its refreshes for half an hour of the store's clock."""
     if now - held.modified > STALE:
         return True
-    here = held.file.hostname == socket.gethostname()
+    here = held.file.hostname == host_name()
     return here and held.file.orlop_processes in ("", _process_namespace()) and not _alive(held.file.pid)
 
 

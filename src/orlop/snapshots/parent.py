@@ -37,6 +37,7 @@ class Parent:
         self.snapshot, self._writer, self._same = snapshot, writer, same
         self._trees = TreeReader(writer.repository)
         self.top: Node | None = None
+        self.is_whole = False  # everything that it refers to is still stored, and need not be asked for
         self._trusted = -_TICK
         if snapshot is not None:
             self._look(snapshot, os.fsencode(name), clones=clones)
@@ -53,7 +54,9 @@ class Parent:
             return {}
         folder.old_count = len(old)
         # Asked for all at once: one by one it would take as long as the look at the files.
-        folder.is_there = self._writer.has_all("data", [blob for node in old.values() for blob in node.content or ()])
+        folder.is_there = self.is_whole or self._writer.has_all(
+            "data", [blob for node in old.values() for blob in node.content or ()]
+        )
         return old
 
     def stays(self, folder: Folder, old: Node, status: os.stat_result) -> bool:
@@ -70,16 +73,19 @@ class Parent:
             return False
         if status.st_ctime_ns < self._trusted and is_unchanged(old, status):
             return False  # the kernel says it is, and it is read to find out whether that is true
-        return self._same(path, status, old) and self._writer.has_all("data", old.content or ())
+        if not self._same(path, status, old):
+            return False
+        return self.is_whole or self._writer.has_all("data", old.content or ())
 
     def _look(self, snapshot: str, name: bytes, *, clones: bool) -> None:
         try:
-            # It may be gone by now, and all its blobs: what is relied on is looked for in the index.
+            # It may be gone by now, and all its blobs: what is relied on is looked for in the index, or known to be.
             file = self._writer.repository.known_snapshot(snapshot)
             found = [node for node in self._trees.nodes(file.tree) if nodes.name_of(node) == name]
         except (NotFound, Corrupt):
             return
         self.top = found[0] if found and found[0].type == "dir" else None
+        self.is_whole = self.top is not None and self._writer.has_whole(snapshot)
         # Written again within the same tick of the kernel's clock, a file looks the same: then it was saved too early.
         # Clones are not written to, and the next ones are made when this snapshot is durable, which takes longer.
         self._trusted = _FOREVER if clones else times.read(file.time) - _TICK

@@ -7,7 +7,6 @@ way round. So a crash at any moment leaves objects that nothing refers to, and n
 import contextlib
 import hashlib
 import os
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,13 +19,15 @@ from orlop.errors import Conflict, Corrupt, Invalid, NotFound
 from orlop.objects.store import ABSENT, ObjectInfo, ObjectStore
 from orlop.snapshots import ahead, documents, keyfiles
 from orlop.snapshots.documents import Config, IndexFile, KeyFile, SnapshotFile
+from orlop.snapshots.hostfile import HostFile
 from orlop.snapshots.index import Index
 from orlop.snapshots.indexcache import IndexCache
 from orlop.snapshots.indexes import Indexes
-from orlop.snapshots.locks import user_name
+from orlop.snapshots.locks import host_name, user_name
 from orlop.snapshots.packs import Blob, Kind, pack_key
 from orlop.snapshots.polynomial import random_polynomial
 from orlop.snapshots.seal import Seal, SealingKeys
+from orlop.snapshots.whole import Whole
 
 VERSION: Final = 2
 _COMPRESSED: Final = b"\x02"
@@ -54,9 +55,10 @@ class Repository:
         self.seal = Seal(keys)
         self.sealing_keys, self._key = keys, key
         # A digest: what a repository says of itself is no file name.
-        name = f"index-{hashlib.sha256(config.id.encode()).hexdigest()[:32]}"
-        kept = IndexCache(cache / name, self.seal) if cache else None
+        name = hashlib.sha256(config.id.encode()).hexdigest()[:32]
+        kept = IndexCache(HostFile(cache / f"index-{name}", self.seal)) if cache else None
         self.indexes = Indexes(self._index_names, self._sealed_index, self.index_file, kept)
+        self.whole = Whole(HostFile(cache / f"whole-{name}", self.seal) if cache else None)
         self._snapshots: dict[str, SnapshotFile] = {}
 
     @classmethod
@@ -78,7 +80,8 @@ class Repository:
     def open(cls, store: ObjectStore, password: bytes, *, cache: Path | None = None) -> Self:
         """An existing repository; raises `NotFound` if there is none, `Invalid` for a wrong password.
 
-        ``cache`` is a folder in which this host keeps what it has read of the index (`orlop.snapshots.indexcache`).
+        ``cache`` is a folder in which this host keeps what it has read of the index (`orlop.snapshots.indexcache`),
+        and which snapshots have all their blobs there (`orlop.snapshots.whole`).
         """
         keyfiles.check_password(password)
         with ahead.beside(lambda: list(store.walk("keys/"))) as listed:
@@ -248,7 +251,7 @@ def _is_there(store: ObjectStore, key: str) -> bool:
 
 
 def _add_key(store: ObjectStore, keys: SealingKeys, password: bytes, *, is_random: bool) -> str:
-    user, host = user_name(), socket.gethostname()
+    user, host = user_name(), host_name()
     content = keyfiles.wrap(
         keys, password, is_random=is_random, created=time.time_ns(), username=user, hostname=host
     )  # fmt: skip

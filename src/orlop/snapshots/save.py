@@ -7,7 +7,6 @@ the way and the batches at work, however many files there are.
 
 import operator
 import os
-import socket
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from orlop.snapshots.changes import Changed
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.documents import SnapshotFile
 from orlop.snapshots.growing import GONE, Folder, Growing
-from orlop.snapshots.locks import user_name
+from orlop.snapshots.locks import host_name, user_name
 from orlop.snapshots.nodes import Node
 from orlop.snapshots.parent import Parent, Same
 from orlop.snapshots.reads import Reads
@@ -36,7 +35,7 @@ class About:
 
     name: str
     when: int
-    hostname: str = field(default_factory=socket.gethostname)
+    hostname: str = field(default_factory=host_name)
     tags: Sequence[str] = ()
 
 
@@ -69,7 +68,7 @@ class _Save:
                  progress: Callable[[Progress], None] | None, count: int) -> None:  # fmt: skip
         self._writer, self._about, self._root = writer, about, root
         self._progress, self._parent = progress, parent
-        self._saved, self._growing = Saved(), Growing(writer)
+        self._saved, self._growing = Saved(), Growing(writer, old_is_whole=parent.is_whole)
         self._reads = Reads(writer, root, self._growing, self._saved, changed, count=count)
 
     def run(self) -> Saved:

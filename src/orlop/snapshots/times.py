@@ -25,13 +25,13 @@ def written(nanoseconds: int) -> str:
 def read(text: str) -> int:
     """The nanoseconds since 1970 of such a text; raises `Corrupt`."""
     # Nearly every text has this shape, and there are three in each file's node.
-    if text[19:20] == "." and text[-1] == "Z" and (fraction := text[20:-1]).isdecimal():
-        return _seconds(text[:19], "Z") * _SECOND + int(fraction.ljust(9, "0")[:9])
+    if (fraction := text[20:-1]).isdecimal() and text[19] == "." and text[-1] == "Z":
+        return _begin(text[:19]) + int(fraction if len(fraction) == 9 else fraction.ljust(9, "0")[:9])
     found = _MOMENT.fullmatch(text)
     if found is None:
         raise Corrupt(f"{text!r} is no moment in time")
     day, clock, fraction, zone = found.groups()
-    return _seconds(f"{day}T{clock}", zone) * _SECOND + int((fraction or "").ljust(9, "0"))
+    return _begin(f"{day}T{clock}", zone) + int((fraction or "").ljust(9, "0"))
 
 
 @functools.lru_cache(4096)
@@ -41,9 +41,10 @@ def _whole(seconds: int) -> str:
 
 
 @functools.lru_cache(4096)
-def _seconds(text: str, zone: str) -> int:
+def _begin(text: str, zone: str = "Z") -> int:
+    """The nanoseconds since 1970 when that second begins."""
     try:
         moment = datetime.fromisoformat(text + ("+00:00" if zone == "Z" else zone))
     except ValueError:
         raise Corrupt(f"{text!r} is no moment in time") from None
-    return int((moment - _EPOCH).total_seconds())
+    return int((moment - _EPOCH).total_seconds()) * _SECOND

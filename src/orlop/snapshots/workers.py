@@ -2,16 +2,18 @@
 
 import contextlib
 import fcntl
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import IO, Final, Generic, Protocol, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
 from orlop.errors import Unavailable
 from orlop.snapshots import worker
+
+if TYPE_CHECKING:
+    import subprocess
 
 _AHEAD: Final = 2
 """Jobs that wait at a worker: enough that it never waits, few enough that their results fit into memory."""
@@ -82,6 +84,9 @@ class Workers(Generic[D]):
         self._waiting[self._at.pop(done.number)] -= 1
 
     def _launch(self) -> None:
+        # Not at the beginning: a save of what nobody has touched starts no process, and need not wait for this.
+        import subprocess
+
         for _ in range(self._count):
             # -S and -I: nothing is imported but what is used, and nothing of the environment is obeyed.
             process = subprocess.Popen(

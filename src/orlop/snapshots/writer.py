@@ -6,12 +6,13 @@ stores packs by a few threads, and writes the index of those that are stored.
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self
 
 import msgspec
 
+from orlop.errors import Corrupt
 from orlop.snapshots import index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
 from orlop.snapshots.entering import enter
@@ -19,6 +20,7 @@ from orlop.snapshots.index import Index
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import Kind, PackBuilder, pack_key
 from orlop.snapshots.repository import VERSION, Repository
+from orlop.snapshots.usage import usage
 
 _UPLOADS: Final = 2
 """Packs that are on their way at once; each is in memory until it is stored."""
@@ -38,6 +40,7 @@ class Writer:
         self.stored_bytes = 0
         self._before, self._known, self._expected = Index(), set[str](), set[str]()
         self._relied: set[int] = set()
+        self._relies_unasked = False
         self._own: set[str] = set()
         self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
         self._underway: dict[str, set[bytes]] = {"data": set(), "tree": set()}
@@ -82,6 +85,18 @@ class Writer:
             number is not None or self.has(kind, bytes.fromhex(blob))
             for blob, number in zip(blobs, numbers, strict=True)
         )
+
+    def has_whole(self, snapshot: str) -> bool:
+        """Whether this host knows that all blobs of a snapshot are there; whoever is told so may refer to them.
+
+        Not while a pack is listed both as live and as marked (a prune is at work, or was killed): what is relied on
+        would have to be found out before the commit in any case.
+        """
+        indexes = self.repository.indexes
+        if self._before.shares_packs(indexes.marked) or not self.repository.whole.has(snapshot, self._expected):
+            return False
+        self._relies_unasked = True
+        return True
 
     def sizes(self, kind: Kind, blobs: Sequence[str]) -> list[int | None]:
         """Bytes of content of blobs that were there before; as with `has`, those may be referred to."""
@@ -142,33 +157,71 @@ class Writer:
         self._write_index()
 
     def commit(self, snapshot: SnapshotFile) -> str:
-        """Make a snapshot of what was added; returns its id. Raises `Busy` if the lock was lost meanwhile."""
+        """Make a snapshot of what was added, or was said to be there; returns its id.
+
+        Raises `Busy` if the lock was lost meanwhile.
+        """
         self.flush()
-        self._keep()
+        self._keep(snapshot)
         # Not beside it: whoever falls asleep in between must not commit when he wakes.
         self.lock.check()
         name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
         # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
-        self._keep()
+        others = self._keep(snapshot)
         self.repository.indexes.keep()
+        self._remember(name, others)
         return name
 
-    def _keep(self) -> None:
+    def _remember(self, snapshot: str, others: Set[str]) -> None:
+        """The snapshot is whole with the index files in which its blobs were found, or are now; ``others`` are there.
+
+        Not if some were replaced since we came in: nobody has the names of all any more that we were told of.
+        """
+        indexes = self.repository.indexes
+        names = indexes.names
+        if indexes.live is self._before:
+            self.repository.whole.add(snapshot, names, others)
+
+    def _keep(self, snapshot: SnapshotFile) -> Set[str]:
         """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more.
+
+        Returns the names of all index files that had to be looked at for that.
 
         A mark without blobs is of a pack of ours that had no index yet: the one we wrote since lists it as live.
         One listing is enough if all that we knew is there. A prune that has looked for snapshots before ours was there
         had deleted what lists our packs before that; one that looks later sees ours, and keeps what it needs itself.
         """
+        files = self.repository.indexes.files(self._known, self._expected)
+        marked = [pack for file in files.values() for pack in file.packs_to_delete or () if pack.blobs]
+        back = self._relied_among(marked, snapshot) if marked else []
+        if back:
+            self.repository.put("index", msgspec.json.encode(IndexFile(back)))
+        return files.keys()
+
+    def _relied_among(self, marked: Iterable[PackEntry], snapshot: SnapshotFile) -> list[PackEntry]:
+        """Those of the packs that the snapshot may refer to."""
+        known = self._own.union(self._before.packs())
+        marked = [pack for pack in marked if pack.id in known]
+        if marked and self._relies_unasked:
+            self._ask_late(snapshot)
         relied = self._own.union(self._before.pack_name(number) for number in self._relied)
-        marked = [
-            pack
-            for file in self.repository.indexes.files(self._known, self._expected).values()
-            for pack in file.packs_to_delete or ()
-            if pack.blobs and pack.id in relied
-        ]
-        if marked:
-            self.repository.put("index", msgspec.json.encode(IndexFile(marked)))
+        return [pack for pack in marked if pack.id in relied]
+
+    def _ask_late(self, snapshot: SnapshotFile) -> None:
+        """What the snapshot needs, and nobody asked for, is relied on: by all of its trees, which is dear, but rare.
+
+        To rely on more would keep prunes from freeing anything while somebody saves all the time.
+        """
+        self._relies_unasked = False
+        try:
+            needed = usage(self.repository, [snapshot.tree])
+        except Corrupt:
+            self._relied.update(range(len(self._before.ids())))
+            return
+        kinds: tuple[Kind, ...] = ("data", "tree")
+        for kind in kinds:
+            numbers = self._before.pack_numbers(kind, needed.blobs(kind))
+            self._relied.update(number for number in numbers if number is not None)
 
     def _send(self, kind: Kind) -> None:
         builder, self._builders[kind] = self._builders[kind], PackBuilder(kind)
