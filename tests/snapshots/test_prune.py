@@ -18,7 +18,7 @@ from tests.snapshots.turns import Killed
 from orlop.errors import Busy, Corrupt
 from orlop.objects.store import MemoryStore, ObjectInfo
 from orlop.snapshots.check import check
-from orlop.snapshots.documents import IndexFile, LockFile
+from orlop.snapshots.documents import IndexFile, LockFile, SnapshotFile
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import pack_key
 from orlop.snapshots.prune import prune
@@ -238,11 +238,11 @@ def test_an_index_that_comes_after_the_mark_keeps_its_blobs(repository: Reposito
         for key, content in late.items():
             repository.store.write(key, [content])
         for _ in range(8):
-            writer._keep()
+            writer._keep(SnapshotFile("2026-11-23T05:41:23Z", blob.hex()))
         # Now it is in an index, and nothing needs it yet: marked again, with its blobs, and recovered with them.
         assert verbs(prune(pruner, grace=0).actions).keys() == {"mark"}
         assert not Repository.open(repository.store, PASSWORD).has("data", blob)
-        writer._keep()
+        writer._keep(SnapshotFile("2026-11-23T05:41:23Z", blob.hex()))
     assert Repository.open(repository.store, PASSWORD).has("data", blob)
 
 

@@ -89,8 +89,8 @@ class Writer:
     def has_whole(self, snapshot: str) -> bool:
         """Whether this host knows that all blobs of a snapshot are there; whoever is told so may refer to them.
 
-        Not while a pack is listed both as live and as marked: a prune is at work, or was killed, and what is relied on
-        will be asked for in any case.
+        Not while a pack is listed both as live and as marked (a prune is at work, or was killed): what is relied on
+        would have to be found out before the commit in any case.
         """
         indexes = self.repository.indexes
         if self._before.shares_packs(indexes.marked) or not self.repository.whole.has(snapshot, self._expected):
