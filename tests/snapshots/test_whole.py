@@ -170,7 +170,9 @@ def test_what_has_gone_with_its_index_file_is_stored_again(
     host: Callable[[], Repository], place: Path, source: Path, asked: list[Kind], by: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(writer, "FULL_INDEX", 1)  # an index file for each pack
+    # An index file for each pack, also for two that are stored at about the same time.
+    monkeypatch.setattr(writer, "FULL_INDEX", 1)
+    monkeypatch.setattr(writer, "_UPLOADS", 1)
     first = saved(host(), source).snapshot
     second = saved(host(), source, first).snapshot
     assert asked == []
