@@ -3,6 +3,7 @@
 Every file of this folder with a function ``measure() -> list[Figure]`` is a benchmark; its name begins with its area.
 """
 
+import compileall
 import importlib.util
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ def main(only: str | None) -> None:
     if not paths:
         names = ", ".join(path.stem for path in sorted(HERE.glob("*_*.py")))
         sys.exit(f"bench: no benchmark {only!r}; there are {names}")
+    # As it is installed: Python may have been told to keep no bytecode, and would compile in every process.
+    compileall.compile_dir(HERE.parent / "src", quiet=1)
     with memory.kept():
         for path in paths:
             found = _load(path).measure()
