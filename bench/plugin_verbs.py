@@ -2,8 +2,8 @@
 
 Both keep state and data on one ext4 in a file in memory, so that syncs cost what they cost the program, not the disk.
 The control is what nobody can leave out who wants a volume to survive a power cut: four answers of this server to a
-verb that does nothing, the kernel's work, and the syncs: of a definition and the folders that lead to it when a volume
-is created, of a line when it is removed.
+verb that does nothing, and the syncs: of a definition and the folders that lead to it when a volume is created, of a
+line when it is removed.
 """
 
 import http.client
@@ -27,13 +27,12 @@ CYCLE = ("Create", "Mount", "Unmount", "Remove")
 _LEAST = """
 import os, sys, time
 from pathlib import Path
-from orlop.kernel import syscalls as sc
 root, count = Path(sys.argv[1]), int(sys.argv[2])
 root.mkdir()
 log = os.open(root / "log", os.O_WRONLY | os.O_CREAT)
 began = time.perf_counter()
 for number in range(count):
-    folder, place = root / f"v{number}", root / "place"
+    folder = root / f"v{number}"
     os.mkdir(folder)
     os.mkdir(folder / "_data")
     for place_to_sync, flags in ((folder / "volume.json", os.O_WRONLY | os.O_CREAT), (folder, 0), (root, 0)):
@@ -42,12 +41,6 @@ for number in range(count):
             os.write(fd, bytes(200))
         os.fsync(fd)
         os.close(fd)
-    os.mkdir(place)
-    tree = sc.clone_tree(folder / "_data")
-    sc.move_tree(tree, place)
-    os.close(tree)
-    sc.umount(place)
-    os.rmdir(place)
     os.write(log, bytes(4096))
     os.fdatasync(log)
     os.rename(folder / "volume.json", folder / "trashed.json")
