@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orlop.testing.waiting import eventually
 
-OPTIONS = {"xfs": ("-o", "nouuid")}
+_OPTIONS = {"xfs": ("-o", "nouuid")}
 _WRITTEN, _UNDERWAY = 6, 8
 
 
@@ -47,7 +47,7 @@ class Disk:
         subprocess.run(["umount", "-l", self.place], check=True)
 
     def _mount(self) -> str:
-        argv = ["mount", "-o", "loop", *OPTIONS.get(self._fs, ()), self._image, self.place]
+        argv = ["mount", "-o", "loop", *_OPTIONS.get(self._fs, ()), self._image, self.place]
         subprocess.run(argv, check=True)
         found = subprocess.run(["findmnt", "-no", "SOURCE", self.place], check=True, capture_output=True, text=True)
         return Path(found.stdout.strip()).name

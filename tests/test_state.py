@@ -182,15 +182,6 @@ def test_events_are_kept_up_to_a_limit(tmp_path: Path) -> None:
     state.close()
 
 
-@pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
-def test_what_need_not_survive_a_power_cut_leaves_the_file_whole_over_one(
-    tmp_path: Path, durable: bool, level: int
-) -> None:
-    with closing(State(tmp_path / "state.db")) as state, state.change(durable=durable) as change:
-        # 1 (NORMAL) syncs the log before it is written back, 0 (OFF) never (sqlite.org, "PRAGMA synchronous").
-        assert change._db.execute("PRAGMA synchronous").fetchone() == (level,)
-
-
 def test_looking_for_a_half_removed_volume_reads_neither_the_others_nor_the_trash(tmp_path: Path) -> None:
     state = State(tmp_path / "state.db")
     asked: list[str] = []

@@ -8,6 +8,7 @@ import pytest
 
 from orlop.errors import Unavailable
 from orlop.kernel.mounter import KernelMounter
+from orlop.kernel.reach import refuse_another
 from orlop.mount import Mount
 
 
@@ -82,10 +83,11 @@ def test_a_folder_that_is_used_in_place_must_be_the_engines_too(tmp_path: Path) 
     for name in ("here", "other"):
         (tmp_path / name).mkdir()
     with _engine('mount --bind "$1" "$0"', str(tmp_path / "here"), str(tmp_path / "other")) as engine:
-        KernelMounter().reach(engine.pid, tmp_path / "other")
+        refuse_another(engine.pid, tmp_path / "other")
         with pytest.raises(Unavailable, match=rf"\(process {engine.pid}\) does not have the folder '{tmp_path}/here'"):
-            KernelMounter().reach(engine.pid, tmp_path / "here")
+            refuse_another(engine.pid, tmp_path / "here")
         engine.kill()
+    refuse_another(engine.pid, tmp_path / "here")  # it has ended
 
 
 def _theirs(engine: "subprocess.Popen[str]", path: Path) -> Path:

@@ -11,7 +11,7 @@ from orlop.errors import InUse, Unavailable
 from orlop.kernel.processes import start_time
 from orlop.state import Holder
 from orlop.testing.paper import PaperMounter
-from orlop.volumes import definitions
+from orlop.volumes import attachments, definitions
 from orlop.volumes.reconcile import reconcile
 from orlop.volumes.service import VolumeService
 from orlop.volumes.uses import holder
@@ -118,13 +118,13 @@ def test_a_folder_that_has_gone_is_named_and_nothing_is_held(service: VolumeServ
 
 
 def test_an_engine_that_does_not_see_the_folder_gets_an_error_and_holds_nothing(
-    service: VolumeService, mounter: PaperMounter, monkeypatch: pytest.MonkeyPatch
+    service: VolumeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unseen(pid: int, target: Path) -> None:
         raise Unavailable(f"{target} does not reach process {pid}")
 
     place = service.path(service.create("data", {}))
-    monkeypatch.setattr(mounter, "reach", unseen)
+    monkeypatch.setattr(attachments, "refuse_another", unseen)
 
     with pytest.raises(Unavailable, match=f"{place} does not reach process {ME.pid}"):
         service.mount("data", ME)

@@ -1,10 +1,11 @@
 """What is mounted where, in every mount namespace of this host, as ``/proc/PID/mountinfo`` tells it (proc(5))."""
 
+import functools
 import itertools
 import os
 import re
 import time
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,23 +87,20 @@ def at(targets: Collection[str]) -> Iterator[Entry]:
 
 def below(folders: Sequence[Path]) -> Iterator[tuple[tuple[str, str], Path]]:
     """For each of ``folders`` that is there: the filesystem which it is on with its path in that, and itself."""
+    by_id = functools.cache(lambda: {entry.id: entry for entry in ours()})
     for folder in folders:
-        with suppress(OSError):
-            found = _mount_of(folder)
+        with suppress(OSError, KeyError):  # the folder has gone, or its mount
+            found = _mount_of(folder, by_id)
             inside = os.path.relpath(os.path.realpath(folder), found.target)
             yield (found.device, str(Path(found.root, inside))), folder
 
 
-def _mount_of(path: Path) -> sc.MountShown:
-    """The mount which ``path`` is in; raises `OSError` if that is not there."""
+def _mount_of(path: Path, by_id: Callable[[], Mapping[int, Entry]]) -> sc.MountShown | Entry:
+    """The mount which ``path`` is in: asked of the kernel, or looked up in a table that is read once for many."""
     with suppress(OSError):
         return sc.mount_of(path)
     # The kernel is older, or whoever has put us into a container does not let us ask.
-    number = sc.mount_id(path)
-    found = next((entry for entry in ours() if entry.id == number), None)
-    if found is None:
-        raise FileNotFoundError(f"the mount of '{path}' has gone")
-    return sc.MountShown(found.device, found.root, found.target)
+    return by_id()[sc.mount_id(path)]
 
 
 def type_of(device: str) -> str:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from orlop.errors import Unavailable
-from orlop.kernel import bare, mountinfo
+from orlop.kernel import mountinfo
 from orlop.kernel.namespaces import namespace
 from orlop.kernel.transplant import show
 
@@ -18,19 +18,23 @@ from orlop.kernel.transplant import show
 def reach(pid: int, target: Path) -> None:
     """See to it that process ``pid`` sees what is mounted at ``target``; one that has ended needs nothing.
 
-    Where nothing is mounted it must have the folder itself. Raises `Unavailable` if it does not see that, and it
-    cannot be mended.
+    Raises `Unavailable` if it does not, and that cannot be mended.
     """
     theirs = namespace(pid)
-    if theirs in (None, namespace("self")):
+    if theirs in (None, namespace("self")) or _is_seen(pid, target):
         return
-    if not bare.is_mount_point(target):
-        _refuse_another(pid, target)
-    elif not _is_seen(pid, target):
-        _mend(pid, target)
+    try:
+        _share_again(pid, target.parent)
+    except OSError as error:
+        raise _unseen(pid, target) from error
+    if not _is_seen(pid, target):
+        raise _unseen(pid, target)
 
 
-def _refuse_another(pid: int, folder: Path) -> None:
+def refuse_another(pid: int, folder: Path) -> None:
+    """Raises `Unavailable` if process ``pid`` does not have ``folder``, or has another one there; it may have ended."""
+    if namespace(pid) in (None, namespace("self")):
+        return
     try:
         is_same = folder.samefile(Path(f"/proc/{pid}/root", *folder.parts[1:]))
     except OSError:
@@ -40,15 +44,6 @@ def _refuse_another(pid: int, folder: Path) -> None:
             f"the engine (process {pid}) does not have the folder '{folder}', and its containers would not see it; "
             "start orlop with --mounts and a folder that both have, and volumes that are made then are mounted there"
         )
-
-
-def _mend(pid: int, target: Path) -> None:
-    try:
-        _share_again(pid, target.parent)
-    except OSError as error:
-        raise _unseen(pid, target) from error
-    if not _is_seen(pid, target):
-        raise _unseen(pid, target)
 
 
 def _is_seen(pid: int, target: Path) -> bool:

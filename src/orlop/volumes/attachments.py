@@ -9,6 +9,7 @@ from pathlib import Path
 
 from orlop.errors import Conflict, InUse, Invalid, NotFound, OrlopError, Unavailable
 from orlop.kernel.namespaces import companions
+from orlop.kernel.reach import refuse_another
 from orlop.mount import Mounter
 from orlop.state import Holder, Row, State
 from orlop.volumes.driver import DATA, Imaged, InPlace, Resizable, VolumeDriver
@@ -73,7 +74,7 @@ class Attachments:
         try:
             if not there:
                 self._bring_up(row)
-            self.mounter.reach(holder.pid, target)
+            self._show(row, holder.pid)
         except BaseException:
             self._give_up(row, holder, before=before)
             raise
@@ -205,6 +206,13 @@ class Attachments:
     def _is_there(self, row: Row) -> bool:
         """Whether the files of ``row`` can be used now."""
         return row.in_place or self.mounter.mounted(self.path(row))
+
+    def _show(self, row: Row, pid: int) -> None:
+        """See to it that the engine ``pid`` has the files of ``row`` where we have them."""
+        if row.in_place:
+            refuse_another(pid, self.path(row))
+        else:
+            self.mounter.reach(pid, self.path(row))
 
     def _unmount(self, row: Row) -> None:
         if not row.in_place:
