@@ -1,9 +1,9 @@
 """Snapshots beside restic and borg: the same data, each step a process of its own, everything in memory.
 
-Ours is the library (`orlop.snapshots`), without the command line and the state of volumes around it; theirs are their
-commands. Each may keep what it likes on this host, and does: borg a list of files, restic indexes and trees, orlop the
-index. All have the same password, which is drawn, as the one of a host's own repository is: orlop knows that such
-a one need not be made dear to guess, and saves a tenth of a second each time.
+Ours is the library (`orlop.snapshots`), imported as orlop's commands import it, without the command line and the state
+of volumes around it; theirs are their commands. Each may keep what it likes on this host, and does: borg a list of
+files, restic indexes and trees, orlop the index. All have the same password, which is drawn, as the one of a host's own
+repository is: orlop knows that such a one need not be made dear to guess, and saves a tenth of a second each time.
 
 ORLOP_BENCH_MIB is the size of the mixed data (4096), ORLOP_BENCH_FILES the number of small files (50000),
 ORLOP_BENCH_DATABASE_MIB the size of the database (1024), ORLOP_BENCH_ROUNDS how often everything is done (3). Beside
@@ -35,11 +35,20 @@ FILES = int(os.environ.get("ORLOP_BENCH_FILES", "50000"))
 DATABASE_MIB, PAGE = int(os.environ.get("ORLOP_BENCH_DATABASE_MIB", "1024")), 8192
 PASSWORD = secrets.token_hex(32)
 ORLOP = """
-import json, os, resource, sys, time
-from pathlib import Path
-from orlop.objects.places import locate
-from orlop.snapshots.repository import Repository
-verb, address, folder, volume = sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+from orlop.kernel.lasting import lasting
+with lasting():
+    import json, os, resource, sys, time
+    from pathlib import Path
+    from orlop.objects.places import locate
+    from orlop.snapshots.repository import Repository
+    verb, address, folder, volume = sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+    if verb == "save":
+        from orlop.snapshots.save import About, save
+    if verb == "restore":
+        from orlop.snapshots.restore import restore
+    if volume:
+        from orlop.volumes.comparing import by_blocks
+        from orlop.volumes.sources import ShadowSource
 place = locate(address, json.loads(os.environ.get("ORLOP_BENCH_STORE", "{{}}")))
 password = {password!r}.encode()
 if verb == "init":
@@ -51,19 +60,14 @@ repository = Repository.open(place, password, cache=Path({cache!r}))
 snapshots = repository.snapshots()
 last = next(reversed(snapshots), None)
 if verb == "save" and volume:
-    from orlop.snapshots.save import About, save
-    from orlop.volumes.comparing import by_blocks
-    from orlop.volumes.sources import ShadowSource
     source = ShadowSource(Path(volume), list)
     with source.still() as still:
         about, ours = About("data", time.time_ns()), dict(changed=by_blocks(source), clones=still.are_clones)
         assert save(repository, still.folder, about, parent=last, **ours).is_complete
     source.settle()
 elif verb == "save":
-    from orlop.snapshots.save import About, save
     assert save(repository, folder, About("data", time.time_ns()), parent=last).is_complete
 else:
-    from orlop.snapshots.restore import restore
     assert not restore(repository, snapshots[last], folder, path="data").problems
 # What getrusage says of this process begins with the memory of the one that started it.
 own = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])

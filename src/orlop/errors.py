@@ -14,7 +14,6 @@ table. Messages are lower case, name the thing, and say what to do next where th
     └── Corrupt        what is stored contradicts itself: repair it
 """
 
-import difflib
 from collections.abc import Collection
 
 
@@ -56,5 +55,8 @@ class Corrupt(OrlopError):
 
 def meant(name: str, known: Collection[str]) -> str:
     """The end of a message about an unknown ``name``: the nearest that is known, or all of them."""
+    # Not at the beginning: every process pays for it, and few have anything to be found.
+    import difflib
+
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; it knows {', '.join(sorted(known)) or 'none'}"

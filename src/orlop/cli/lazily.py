@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import click
 
+from orlop.kernel.lasting import lasting
+
 
 class LazyGroup(click.Group):
     """A group that knows some of its commands by name and module of `orlop.cli`; there they have the same name."""
@@ -20,6 +22,7 @@ class LazyGroup(click.Group):
         """See `click.Group.get_command`."""
         if cmd_name not in self.modules:
             return super().get_command(ctx, cmd_name)
-        module = importlib.import_module(f"orlop.cli.{self.modules[cmd_name]}")
+        with lasting():
+            module = importlib.import_module(f"orlop.cli.{self.modules[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
         return command
