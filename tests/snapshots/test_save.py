@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from tests.snapshots.parts import PASSWORD, FolderStore, checked, everything, restic, zoo
 
-from orlop.errors import Invalid, Unavailable
+from orlop.errors import Corrupt, Invalid, Unavailable
 from orlop.snapshots import nodes, parent
+from orlop.snapshots.nodes import Node
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
 from orlop.snapshots.save import About, save
@@ -161,6 +162,52 @@ def test_a_change_in_the_tick_of_the_save_before_is_seen(tmp_path: Path, reposit
     second = saved(repository, tmp_path / "source", first.snapshot)
 
     assert second.unchanged == 0
+
+
+def test_what_a_folder_says_of_itself_is_saved_anew_when_nothing_in_it_changed(
+    tmp_path: Path, repository: Repository
+) -> None:
+    source = settled(zoo(tmp_path / "source"))
+    first = saved(repository, source)
+    (source / "deep").chmod(0o2750)
+    os.setxattr(source / "deep" / "er", "user.colour", b"green")
+
+    second = saved(repository, source, first.snapshot)
+
+    assert second.unchanged == first.files
+    assert everything(back(repository, second.snapshot, tmp_path / "target")) == everything(source)
+
+
+def test_a_folder_that_changed_in_the_tick_of_the_save_before_is_saved_anew(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source" / "folder").mkdir(parents=True)
+    first = saved(repository, tmp_path / "source")
+    (tmp_path / "source" / "folder").chmod(0o700)
+    # A clock of the kernel that stood still: all stamps are as they were.
+    monkeypatch.setattr(parent, "is_unchanged", lambda *_: True)
+
+    second = saved(repository, tmp_path / "source", first.snapshot)
+
+    assert (back(repository, second.snapshot, tmp_path / "target") / "folder").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_whose_list_is_damaged_is_read_again(tmp_path: Path, repository: Repository) -> None:
+    source = settled(zoo(tmp_path / "source"))
+    first = saved(repository, source)
+
+    class Damaged(TreeReader):
+        def nodes(self, tree: str) -> list[Node]:
+            if tree != repository.snapshot(first.snapshot).tree:
+                raise Corrupt(f"tree {tree!r} is damaged")
+            return super().nodes(tree)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(parent, "TreeReader", Damaged)
+        second = saved(repository, source, first.snapshot)
+
+    assert (second.files, second.unchanged) == (first.files, 0)
+    assert everything(back(repository, second.snapshot, tmp_path / "target")) == everything(source)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Folders on their way to be trees: each becomes one when all of its places are full, the innermost first."""
 
-import os
 from typing import Final
+
+import msgspec
 
 from orlop.snapshots import nodes
 from orlop.snapshots.nodes import Node
@@ -14,7 +15,7 @@ GONE: Final = b""
 class Folder:
     """A folder on its way to be a tree: its entries in order, each None as long as it is at work."""
 
-    __slots__ = ("above", "at_work", "entries", "is_there", "node", "old", "old_count", "path", "place", "status")
+    __slots__ = ("above", "at_work", "entries", "is_there", "node", "old", "old_count", "path", "place")
 
     def __init__(self, path: bytes, above: "Folder | None", place: int, old: Node | None) -> None:
         self.path, self.above, self.place, self.old = path, above, place, old
@@ -22,8 +23,7 @@ class Folder:
         self.at_work = 1
         self.old_count = 0
         self.is_there = False  # all content that the folder had in the parent
-        self.node: Node | None = None
-        self.status: os.stat_result | None = None
+        self.node: Node | None = None  # what it is by itself; None if it is what it was
 
     def beneath(self, name: bytes) -> bytes:
         """The path of an entry."""
@@ -60,19 +60,19 @@ class Growing:
             current = current.above
 
     def _stored(self, folder: Folder) -> Node | bytes:
-        assert folder.node is not None  # noqa: S101 - it was listed
-        assert folder.status is not None  # noqa: S101
         entries = [entry for entry in folder.entries if entry]
         folder.entries = []
         old = folder.old
         as_before = old is not None and len(entries) == folder.old_count and bytes not in set(map(type, entries))
         if as_before and old is not None and old.subtree and self._is_there(old.subtree):
-            folder.node.subtree = old.subtree
-            if nodes.is_unchanged(old, folder.status) and old.name == folder.node.name:
+            if folder.node is None:
                 return old
+            tree = old.subtree
         else:
-            folder.node.subtree = self._writer.add("tree", nodes.tree(map(_encoded, entries))).hex()
-        return nodes.encode(folder.node)
+            tree = self._writer.add("tree", nodes.tree(map(_encoded, entries))).hex()
+        node = folder.node or old
+        assert node is not None  # noqa: S101 - it was listed
+        return nodes.encode(msgspec.structs.replace(node, subtree=tree))
 
     def _is_there(self, tree: str) -> bool:
         return self._old_is_whole or self._writer.has_all("tree", [tree])

@@ -67,6 +67,11 @@ class Parent:
             return False
         return old.type != "file" or old.size > MIN or random.random() >= _AUDIT  # noqa: S311 - no secret
 
+    def is_as_it_was(self, folder: Folder, status: os.stat_result) -> bool:
+        """Whether all that the parent says of the folder itself is so, whatever may be in it now."""
+        old = folder.old
+        return old is not None and status.st_ctime_ns < self._trusted and is_unchanged(old, status)
+
     def is_same(self, path: bytes, status: os.stat_result, old: Node) -> bool:
         """Whether somebody knows that the content is that of ``old``, although the kernel cannot."""
         if self._same is None or old.type != "file" or old.size != status.st_size:

@@ -101,24 +101,25 @@ class _Save:
         self._reads.finish()
 
     def _visit(self, folder: Folder, folders: list[Folder]) -> None:
+        is_known = False
         try:
             with source.beneath(self._root, folder.path) as fd:
-                folder.status = os.fstat(fd)
-                folder.node = nodes.node(_name(folder, self._about), folder.status, source.attributes(fd))
-                self._list(folder, fd, folders)
+                status, old = os.fstat(fd), self._parent.entries(folder)
+                if not self._parent.is_as_it_was(folder, status):
+                    folder.node = nodes.node(_name(folder, self._about), status, source.attributes(fd))
+                is_known = True
+                self._list(folder, fd, old, folders)
         except OSError as error:
             if folder.above is None:
                 raise Unavailable(f"the folder cannot be read: {error}") from error
-            if folder.status is None:
-                self._saved.lose(folder.path, error)
+            self._saved.lose(folder.path, error)
+            if not is_known:
                 self._growing.fill(folder.above, folder.place, GONE)
                 return
-            self._saved.lose(folder.path, error)
         self._report(folder.path)
         self._growing.finish(folder)
 
-    def _list(self, folder: Folder, fd: int, folders: list[Folder]) -> None:
-        old = self._parent.entries(folder)
+    def _list(self, folder: Folder, fd: int, old: dict[str, Node], folders: list[Folder]) -> None:
         with os.scandir(fd) as found:
             listed = _in_order(list(found))
         below, entries, stays = [], folder.entries, self._parent.stays

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from orlop.kernel import beneath as kernel
 from orlop.snapshots import names, nodes
 from orlop.snapshots.chunks import MIN
 from orlop.snapshots.nodes import Node
@@ -33,14 +34,10 @@ class Small:
 
 
 @contextlib.contextmanager
-def beneath(root: int, path: bytes, flags: int = FOLDER) -> Iterator[int]:
-    """The folder ``path`` (parts between slashes, b"" for the root itself), opened part by part."""
-    here = os.open(b".", flags, dir_fd=root)
+def beneath(root: int, path: bytes) -> Iterator[int]:
+    """The folder ``path`` (parts between slashes, b"" for the root itself); see `orlop.kernel.beneath`."""
+    here = kernel.opened(root, path, FOLDER)
     try:
-        for part in path.split(b"/") if path else ():
-            there = os.open(part, flags, dir_fd=here)
-            os.close(here)
-            here = there
         yield here
     finally:
         os.close(here)
