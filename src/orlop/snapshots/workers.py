@@ -19,7 +19,13 @@ _AHEAD: Final = 2
 """Jobs that wait at a worker: enough that it never waits, few enough that their results fit into memory."""
 _PIPE: Final = 1 << 20
 """Bytes in a pipe: the most that everybody may ask for. A job goes through it with few changes of process."""
-_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
+_PROGRAM: Final = """
+import sys; sys.path[:] = {path!r}
+from orlop.kernel.lasting import lasting
+with lasting():
+    from {module} import main
+main()
+"""
 
 D = TypeVar("D", bound="HasNumber")
 
