@@ -94,15 +94,16 @@ def test_what_has_not_changed_is_not_made_again(root, monkeypatch):
     for number in range(50):
         (data / str(number)).write_text("x")
     shadow.take([])
-    before = {entry.name: entry.inode() for entry in os.scandir(shadow.folder)}
+    before = {entry.name: entry.stat() for entry in os.scandir(shadow.folder)}
 
     (data / "7").write_text("y")
     shadow.take([])
 
     after = {entry.name: entry.inode() for entry in os.scandir(shadow.folder)}
-    assert {name for name in before if before[name] != after[name]} == {"7"}
-    assert shadow.before(before["7"]).read_text() == "x"
-    assert shadow.before(before["8"]) is None
+    assert {name for name in before if before[name].st_ino != after[name]} == {"7"}
+    assert shadow.before(before["7"].st_ino, before["7"].st_ctime_ns).read_text() == "x"
+    assert shadow.before(before["7"].st_ino, before["7"].st_ctime_ns - 1) is None
+    assert shadow.before(before["8"].st_ino, before["8"].st_ctime_ns) is None
 
 
 def test_a_file_changed_within_a_tick_of_the_clock_is_looked_at_again(root):

@@ -167,16 +167,17 @@ def test_what_a_file_was_when_it_was_saved_last_is_kept(volumes, on, options):
     source = driver.source(volume, target, list)
     time.sleep(0.06)  # what changed just now is made anew
     with source.still() as still:
-        inode = (still.folder / "file").stat().st_ino
+        was = (still.folder / "file").stat()
     source.settle()
 
     (target / "file").write_text("after!")
     with source.still() as still:
-        kept = source.before("file", inode)
+        kept = source.before("file", was.st_ino, was.st_ctime_ns)
 
         assert kept.read_text() == "before"
         assert (still.folder / "file").read_text() == "after!"
-        assert source.before("file", inode + 10_000) is None
+        assert source.before("file", was.st_ino + 10_000, was.st_ctime_ns) is None
+        assert source.before("file", was.st_ino, was.st_ctime_ns - 1) is None, "an earlier one of the same inode"
     source.settle()
     driver.detach(volume)
 

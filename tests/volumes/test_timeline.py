@@ -96,7 +96,7 @@ class Source:
         finally:
             self.story.append("over")
 
-    def before(self, path, inode):
+    def before(self, path, inode, changed):
         return None
 
     def settle(self):

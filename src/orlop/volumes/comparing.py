@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from orlop.errors import Corrupt
 from orlop.kernel import reflink
+from orlop.snapshots import times
 from orlop.snapshots.changes import Changed
 from orlop.snapshots.nodes import Node
 from orlop.volumes.sources import Source
@@ -15,17 +17,17 @@ def by_blocks(source: Source) -> Changed:
 
     def changed(path: bytes, fd: int, node: Node) -> Sequence[tuple[int, int]] | None:
         try:
-            with _opened_before(source, os.fsdecode(path), node.inode) as before:
+            with _opened_before(source, os.fsdecode(path), node) as before:
                 return None if before is None else reflink.changed(before, fd)
-        except OSError:
+        except (OSError, Corrupt):
             return None  # it is read, then
 
     return changed
 
 
 @contextmanager
-def _opened_before(source: Source, path: str, inode: int) -> Iterator[int | None]:
-    before = source.before(path, inode)
+def _opened_before(source: Source, path: str, node: Node) -> Iterator[int | None]:
+    before = source.before(path, node.inode, times.read(node.ctime))
     if before is None:
         yield None
         return

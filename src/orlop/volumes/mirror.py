@@ -26,7 +26,7 @@ NOBODY: Ours = {}
 
 
 class Mirror:
-    """Keeps ``mirror`` equal to ``source``; files that are replaced are put into ``before``, named by inode.
+    """Keeps ``mirror`` equal to ``source``; files that are replaced are put into ``before``, named by `version`.
 
     Names are relative to the three folders; ``.`` is all.
     """
@@ -135,7 +135,7 @@ class Mirror:
             os.unlink(new)  # noqa: PTH108
             self._make(name, new, original, told)
         if copy is not None and stat.S_ISREG(copy.st_mode):
-            os.rename(f"{self._mirror}/{name}", f"{self._before}/{copy.st_ino}")  # noqa: PTH104
+            os.rename(f"{self._mirror}/{name}", f"{self._before}/{version(copy.st_ino, copy.st_ctime_ns)}")  # noqa: PTH104
         elif copy is not None:
             self._remove(name)
         os.rename(new, f"{self._mirror}/{name}")  # noqa: PTH104
@@ -167,6 +167,11 @@ class Mirror:
         elif mode:
             os.unlink(path)  # noqa: PTH108
         self.changed += bool(mode)
+
+
+def version(inode: int, changed: int) -> str:
+    """The name of a file as it was when it had changed last, nanoseconds since 1970: inodes are used again."""
+    return f"{inode}.{changed}"
 
 
 def _fingerprint(original: os.stat_result) -> int:

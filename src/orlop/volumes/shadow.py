@@ -16,7 +16,7 @@ from orlop.errors import Unavailable
 from orlop.kernel import freeze, pause
 from orlop.kernel.watch import Overflow, Watch
 from orlop.volumes import image
-from orlop.volumes.mirror import NOBODY, Mirror, Ours
+from orlop.volumes.mirror import NOBODY, Mirror, Ours, version
 
 SHADOW, BEFORE = "shadow", "before"
 _FEW = 64
@@ -67,9 +67,12 @@ class Shadow:
         self.touched, self.is_changed = mirror.touched, mirror.changed > 0
         return at_once
 
-    def before(self, inode: int) -> Path | None:
-        """The clone that was in the shadow as ``inode`` and was replaced since `settle`; None if there is none."""
-        path = self._root / BEFORE / str(inode)
+    def before(self, inode: int, changed: int) -> Path | None:
+        """The clone that was in the shadow, as a snapshot says, and was replaced since `settle`; None if there is none.
+
+        ``inode`` and ``changed``, its change time in nanoseconds, tell it from all others that ever were there.
+        """
+        path = self._root / BEFORE / version(inode, changed)
         return path if path.exists() else None
 
     def settle(self) -> None:

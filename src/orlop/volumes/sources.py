@@ -56,10 +56,11 @@ class Source(Protocol):
     def still(self) -> AbstractContextManager[Still]:
         """The files of one moment, for as long as the context lasts."""
 
-    def before(self, path: str, inode: int) -> Path | None:
-        """What the file ``path`` was when it was saved last, as ``inode``; None where that is not kept.
+    def before(self, path: str, inode: int, changed: int) -> Path | None:
+        """What the file ``path`` was when a snapshot was made of it; None where that is not kept.
 
-        It shares its blocks with what it is now.
+        The snapshot says which ``inode`` it was, and when that had ``changed`` (nanoseconds): what was saved last may
+        be another, for a volume can be saved to several repositories. It shares its blocks with what it is now.
         """
 
     def settle(self) -> None:
@@ -132,10 +133,10 @@ class ShadowSource:
             str(place) in self._shadow.touched for place in (Path(path), *Path(path).parents[:-1])
         )
 
-    def before(self, path: str, inode: int) -> Path | None:
+    def before(self, path: str, inode: int, changed: int) -> Path | None:
         """See `Source`."""
         del path  # it may have been renamed since
-        return self._shadow.before(inode)
+        return self._shadow.before(inode, changed)
 
     def settle(self) -> None:
         """See `Source`."""
@@ -176,11 +177,12 @@ class SubvolumeSource:
             btrfs.snapshot(self._folder, place, read_only=read_only)
         return how
 
-    def before(self, path: str, inode: int) -> Path | None:
+    def before(self, path: str, inode: int, changed: int) -> Path | None:
         """See `Source`."""
         file = self._before / path
         with suppress(OSError):
-            return file if file.lstat().st_ino == inode else None
+            status = file.lstat()
+            return file if (status.st_ino, status.st_ctime_ns) == (inode, changed) else None
         return None
 
     def settle(self) -> None:
@@ -216,7 +218,7 @@ class PlainSource:
         with self._hold():
             yield Still(self._folder, self._how)
 
-    def before(self, path: str, inode: int) -> Path | None:
+    def before(self, path: str, inode: int, changed: int) -> Path | None:
         """See `Source`: nothing is kept."""
 
     def settle(self) -> None:
