@@ -62,9 +62,10 @@ last = next(reversed(snapshots), None)
 if verb == "save" and volume:
     source = ShadowSource(Path(volume), list)
     with source.still() as still:
-        about, ours = About("data", time.time_ns()), dict(changed=by_blocks(source), clones=still.are_clones)
-        assert save(repository, still.folder, about, parent=last, **ours).is_complete
-    source.settle()
+        about, ours = About("data", time.time_ns()), dict(changed=by_blocks(source, last), clones=still.are_clones)
+        saved = save(repository, still.folder, about, parent=last, **ours)
+        assert saved.is_complete
+    source.settle(saved.snapshot)
 elif verb == "save":
     assert save(repository, folder, About("data", time.time_ns()), parent=last).is_complete
 else:

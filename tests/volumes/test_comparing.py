@@ -13,7 +13,7 @@ from tests.snapshots.parts import PASSWORD, FolderStore
 
 from orlop.kernel.mounter import KernelMounter
 from orlop.mount import Mount
-from orlop.snapshots import largefiles
+from orlop.snapshots import chunks, largefiles
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import restore
 from orlop.snapshots.save import About, save
@@ -53,8 +53,10 @@ def saved(repository: Repository, source: Source) -> str:
     last = next(reversed(repository.snapshots()), None)
     with source.still() as still:
         about = About("data", time.time_ns())
-        found = save(repository, still.folder, about, parent=last, changed=by_blocks(source), clones=still.are_clones)
-    source.settle()
+        found = save(
+            repository, still.folder, about, parent=last, changed=by_blocks(source, last), clones=still.are_clones
+        )
+    source.settle(found.snapshot)
     return found.snapshot
 
 
@@ -83,3 +85,40 @@ def test_each_of_two_repositories_gets_what_changed_since_its_own_snapshot(volum
         target = tmp_path / f"target{number}"
         restore(repositories[name], repositories[name].snapshot(snapshot), target, path="data")
         assert (target / "database").read_bytes() == content, f"snapshot {number} in {name}"
+
+
+@pytest.mark.usefixtures("no_audit")
+def test_a_snapshot_after_one_that_was_deleted_has_what_changed_since_the_one_before_it(volume, tmp_path):
+    folder, source = volume
+    rng, repository = random.Random(7), Repository.create(FolderStore(tmp_path / "A"), PASSWORD)
+    (folder / "database").write_bytes(b"SQLite format 3\0" + rng.randbytes(8 * MIB - 16))
+
+    for number in range(4):
+        content = scribbled(folder / "database", rng)
+        snapshot = saved(repository, source())
+        if number == 1:
+            repository.forget(snapshot)
+
+    restore(repository, repository.snapshot(snapshot), tmp_path / "target", path="data")
+    assert (tmp_path / "target/database").read_bytes() == content
+
+
+@pytest.mark.usefixtures("no_audit")
+def test_only_what_changed_is_read_where_the_last_snapshot_is_the_parent(volume, tmp_path, monkeypatch):
+    folder, source = volume
+    rng, repository = random.Random(8), Repository.create(FolderStore(tmp_path / "A"), PASSWORD)
+    (folder / "database").write_bytes(b"SQLite format 3\0" + rng.randbytes(32 * MIB - 16))
+    scribbled(folder / "database", rng)
+    saved(repository, source())
+    read, cut = [], chunks.cut
+
+    def counted(fd: int, start: int, end: int, cutting: chunks.Cutting) -> Iterator[memoryview | chunks.Zeros]:
+        read.append(end - start)
+        return cut(fd, start, end, cutting)
+
+    monkeypatch.setattr(chunks, "cut", counted)
+    for _ in range(3):
+        read.clear()
+        scribbled(folder / "database", rng)
+        saved(repository, source())
+        assert 5 * 8192 <= sum(read) <= 10 * chunks.BLOCK

@@ -15,6 +15,7 @@ from orlop.mount import Mount
 from orlop.volumes import sources
 from orlop.volumes.driver import Volume
 from orlop.volumes.local import LocalDriver
+from orlop.volumes.sources import Was
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="filesystems need root")
 
@@ -70,7 +71,7 @@ def test_files_of_one_moment_are_read_while_a_program_writes_them(volumes, writi
             first = pairs.seen(still.folder)
             time.sleep(0.02)
             again = pairs.seen(still.folder)
-        source.settle()
+        source.settle("snapshot")
 
         assert first == again
         assert first[0] - 1 <= first[1] <= first[0]
@@ -112,14 +113,14 @@ def test_a_full_volume_that_has_no_room_for_a_shadow_is_read_all_the_same(volume
     source = driver.source(volume, target, lambda: users)
     with source.still():
         pass
-    source.settle()
+    source.settle("snapshot")
     fill(target)
 
     with source.still() as still:
         assert (still.how, (still.folder / "file").read_text()) == (how, "kept")
         assert source.is_changed
         assert source.changed_since("file")
-    source.settle()
+    source.settle("snapshot")
 
 
 PAUSER = """
@@ -168,17 +169,17 @@ def test_what_a_file_was_when_it_was_saved_last_is_kept(volumes, on, options):
     time.sleep(0.06)  # what changed just now is made anew
     with source.still() as still:
         was = (still.folder / "file").stat()
-    source.settle()
+    source.settle("snapshot")
 
     (target / "file").write_text("after!")
     with source.still() as still:
-        kept = source.before("file", was.st_ino, was.st_ctime_ns)
+        kept = source.before("file", Was("snapshot", was.st_ino, was.st_ctime_ns))
 
         assert kept.read_text() == "before"
         assert (still.folder / "file").read_text() == "after!"
-        assert source.before("file", was.st_ino + 10_000, was.st_ctime_ns) is None
-        assert source.before("file", was.st_ino, was.st_ctime_ns - 1) is None, "an earlier one of the same inode"
-    source.settle()
+        assert source.before("file", Was("snapshot", was.st_ino + 10_000, was.st_ctime_ns)) is None
+        assert source.before("file", Was("an earlier one", was.st_ino, was.st_ctime_ns - 1)) is None
+    source.settle("snapshot")
     driver.detach(volume)
 
 
@@ -188,7 +189,7 @@ def test_a_volume_goes_with_all_that_was_kept_of_it(volumes):
         source = driver.source(volume, target, list)
         with source.still():
             (target / "file").write_text("x")
-        source.settle()
+        source.settle("snapshot")
     with source.still():
         pass
     KernelMounter().unmount(target)

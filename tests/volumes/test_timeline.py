@@ -96,10 +96,10 @@ class Source:
         finally:
             self.story.append("over")
 
-    def before(self, path, inode, changed):
+    def before(self, path, was):
         return None
 
-    def settle(self):
+    def settle(self, snapshot):
         self.story.append("settled")
 
 

@@ -3,21 +3,23 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from orlop.errors import Corrupt
 from orlop.kernel import reflink
 from orlop.snapshots import times
 from orlop.snapshots.changes import Changed
 from orlop.snapshots.nodes import Node
-from orlop.volumes.sources import Source
+from orlop.volumes.sources import Source, Was
 
 
-def by_blocks(source: Source) -> Changed:
-    """Compares with what ``source`` has kept; where it has kept nothing, the file is read."""
+def by_blocks(source: Source, parent: str | None) -> Changed:
+    """Compares with what ``source`` has kept of the snapshot ``parent``; where that is nothing, the file is read."""
 
     def changed(path: bytes, fd: int, node: Node) -> Sequence[tuple[int, int]] | None:
         try:
-            with _opened_before(source, os.fsdecode(path), node) as before:
+            was = Was(parent or "", node.inode, times.read(node.ctime))
+            with _opened(source.before(os.fsdecode(path), was)) as before:
                 return None if before is None else reflink.changed(before, fd)
         except (OSError, Corrupt):
             return None  # it is read, then
@@ -26,8 +28,7 @@ def by_blocks(source: Source) -> Changed:
 
 
 @contextmanager
-def _opened_before(source: Source, path: str, node: Node) -> Iterator[int | None]:
-    before = source.before(path, node.inode, times.read(node.ctime))
+def _opened(before: Path | None) -> Iterator[int | None]:
     if before is None:
         yield None
         return

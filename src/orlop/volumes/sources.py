@@ -44,6 +44,18 @@ class Still:
     are_clones: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Was:
+    """What the snapshot ``snapshot`` says that a file was: its ``inode``, and when that had ``changed`` (nanoseconds).
+
+    What was saved last may be another: a volume can be saved to several repositories, and snapshots can be deleted.
+    """
+
+    snapshot: str
+    inode: int
+    changed: int
+
+
 class Source(Protocol):
     """The files of one volume, for the one who saves them."""
 
@@ -56,15 +68,11 @@ class Source(Protocol):
     def still(self) -> AbstractContextManager[Still]:
         """The files of one moment, for as long as the context lasts."""
 
-    def before(self, path: str, inode: int, changed: int) -> Path | None:
-        """What the file ``path`` was when a snapshot was made of it; None where that is not kept.
+    def before(self, path: str, was: Was) -> Path | None:
+        """The file ``path`` as it ``was``, which shares its blocks with what it is now; None where it is not kept."""
 
-        The snapshot says which ``inode`` it was, and when that had ``changed`` (nanoseconds): what was saved last may
-        be another, for a volume can be saved to several repositories. It shares its blocks with what it is now.
-        """
-
-    def settle(self) -> None:
-        """What `still` showed last has been saved."""
+    def settle(self, snapshot: str) -> None:
+        """What `still` showed last has been saved as ``snapshot``."""
 
 
 class ShadowSource:
@@ -133,13 +141,14 @@ class ShadowSource:
             str(place) in self._shadow.touched for place in (Path(path), *Path(path).parents[:-1])
         )
 
-    def before(self, path: str, inode: int, changed: int) -> Path | None:
+    def before(self, path: str, was: Was) -> Path | None:
         """See `Source`."""
         del path  # it may have been renamed since
-        return self._shadow.before(inode, changed)
+        return self._shadow.before(was.inode, was.changed)
 
-    def settle(self) -> None:
+    def settle(self, snapshot: str) -> None:
         """See `Source`."""
+        del snapshot  # each file says for itself what it was
         with _alone(self._file), image.opened(self._file) as root:
             Shadow(root).settle()
 
@@ -153,6 +162,7 @@ class SubvolumeSource:
         """``folder`` is the subvolume."""
         self._folder, self._users = folder, users
         self._now, self._before = folder.with_name("still"), folder.with_name("before")
+        self._saved_as = folder.with_name("before.snapshot")
 
     def ahead(self) -> Path | None:
         """See `Source`."""
@@ -177,22 +187,29 @@ class SubvolumeSource:
             btrfs.snapshot(self._folder, place, read_only=read_only)
         return how
 
-    def before(self, path: str, inode: int, changed: int) -> Path | None:
+    def before(self, path: str, was: Was) -> Path | None:
         """See `Source`."""
-        file = self._before / path
+        # Neither inode nor time tells enough: what is written within a tick of the clock after a snapshot moves none.
         with suppress(OSError):
-            status = file.lstat()
-            return file if (status.st_ino, status.st_ctime_ns) == (inode, changed) else None
+            file = self._before / path
+            if self._saved_as.read_text() == was.snapshot and file.lstat().st_ino == was.inode:
+                return file
         return None
 
-    def settle(self) -> None:
+    def settle(self, snapshot: str) -> None:
         """See `Source`."""
-        btrfs.delete(self._before)
+        self._forget()
         self._now.rename(self._before)
+        # Last: without it, nothing is compared with what is kept.
+        self._saved_as.write_text(snapshot)
 
     def drop(self) -> None:
         """Delete what is kept; the volume goes."""
         btrfs.delete(self._now)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._saved_as.unlink(missing_ok=True)
         btrfs.delete(self._before)
 
 
@@ -218,10 +235,10 @@ class PlainSource:
         with self._hold():
             yield Still(self._folder, self._how)
 
-    def before(self, path: str, inode: int, changed: int) -> Path | None:
+    def before(self, path: str, was: Was) -> Path | None:
         """See `Source`: nothing is kept."""
 
-    def settle(self) -> None:
+    def settle(self, snapshot: str) -> None:
         """See `Source`."""
 
 

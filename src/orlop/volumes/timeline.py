@@ -156,7 +156,7 @@ class Timeline:
         ahead = self._ahead(row, source, parent, progress)
         with still_files(source, hooks or NoHooks()) as still:
             tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
-            about, comparing = About(row.name, self._when(), tags=tags), by_blocks(source)
+            about, comparing = About(row.name, self._when(), tags=tags), by_blocks(source, parent)
             saved = save(
                 self.repository,
                 still.folder,
@@ -166,7 +166,7 @@ class Timeline:
                 clones=still.are_clones,
                 progress=progress,
             )
-        source.settle()
+        source.settle(saved.snapshot)
         if ahead:
             self._forget_ahead(row)
         made = _known(saved.snapshot, self.repository.snapshot(saved.snapshot))

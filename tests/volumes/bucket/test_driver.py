@@ -285,7 +285,7 @@ def test_what_a_snapshot_of_the_users_has_seen_counts_as_unshipped_all_the_same(
     source = one.driver.source(DATA, folder, list)
     with source.still():
         pass
-    source.settle()
+    source.settle("snapshot")
 
     other.mount()
     one.unmount()

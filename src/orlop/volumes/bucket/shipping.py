@@ -70,7 +70,7 @@ def ship(
             still.folder,
             About(definition.name, time.time_ns(), tags=tags),
             parent=base.snapshot or None,
-            changed=by_blocks(source),
+            changed=by_blocks(source, base.snapshot),
             same=_as_restored(source) if base.restored else None,
             clones=still.are_clones,
         )
@@ -81,7 +81,7 @@ def ship(
     publish(saved.snapshot)
     new = copy.know(Base(base.id, saved.snapshot, epoch=epoch, complete=True))
     copy.journal.unlink(missing_ok=True)
-    source.settle()
+    source.settle(saved.snapshot)
     if base.snapshot:
         repository.forget(base.snapshot)
     return new
