@@ -101,9 +101,11 @@ def test_what_has_not_changed_is_not_made_again(root, monkeypatch):
 
     after = {entry.name: entry.inode() for entry in os.scandir(shadow.folder)}
     assert {name for name in before if before[name].st_ino != after[name]} == {"7"}
-    assert shadow.before(before["7"].st_ino, before["7"].st_ctime_ns).read_text() == "x"
-    assert shadow.before(before["7"].st_ino, before["7"].st_ctime_ns - 1) is None
-    assert shadow.before(before["8"].st_ino, before["8"].st_ctime_ns) is None
+    was = before["7"]
+    with open(shadow.folder / "7", "rb") as file:
+        assert shadow.changed(file.fileno(), was.st_ino, was.st_ctime_ns) == [(0, 1)]
+        assert shadow.changed(file.fileno(), was.st_ino, was.st_ctime_ns - 1) is None
+        assert shadow.changed(file.fileno(), before["8"].st_ino, before["8"].st_ctime_ns) is None
 
 
 def test_a_file_changed_within_a_tick_of_the_clock_is_looked_at_again(root):

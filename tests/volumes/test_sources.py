@@ -162,7 +162,7 @@ def test_a_snapshot_says_what_it_had(volumes, users, how):
 
 @pytest.mark.part("S3")
 @pytest.mark.parametrize(("on", "options"), [("", {"size": "300m", "thin": "true"}), ("btrfs", {})])
-def test_what_a_file_was_when_it_was_saved_last_is_kept(volumes, on, options):
+def test_what_changed_since_a_file_was_saved_last_is_known(volumes, on, options):
     driver, volume, target = volumes(on, **options)
     (target / "file").write_text("before")
     source = driver.source(volume, target, list)
@@ -173,12 +173,12 @@ def test_what_a_file_was_when_it_was_saved_last_is_kept(volumes, on, options):
 
     (target / "file").write_text("after!")
     with source.still() as still:
-        kept = source.before("file", Was("snapshot", was.st_ino, was.st_ctime_ns))
-
-        assert kept.read_text() == "before"
         assert (still.folder / "file").read_text() == "after!"
-        assert source.before("file", Was("snapshot", was.st_ino + 10_000, was.st_ctime_ns)) is None
-        assert source.before("file", Was("an earlier one", was.st_ino, was.st_ctime_ns - 1)) is None
+        with open(still.folder / "file", "rb") as file:
+            fd = file.fileno()
+            assert source.changed("file", fd, Was("snapshot", was.st_ino, was.st_ctime_ns)) == [(0, 6)]
+            assert source.changed("file", fd, Was("snapshot", was.st_ino + 10_000, was.st_ctime_ns)) is None
+            assert source.changed("file", fd, Was("an earlier one", was.st_ino, was.st_ctime_ns - 1)) is None
     source.settle("snapshot")
     driver.detach(volume)
 

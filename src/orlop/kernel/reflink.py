@@ -6,17 +6,17 @@ written in place. Only extents whose address says all about their content count;
 """
 
 import fcntl
+import itertools
+import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import pairwise
 
 _FICLONE, _FICLONERANGE = 0x40049409, 0x4020940D
 _RANGE = struct.Struct("=qQQQ")
 _FIEMAP = 0xC020660B
-_HEADER, _EXTENT = struct.Struct("=QQLLLL"), struct.Struct("=QQQQQLLLL")
+_HEADER, _EXTENT = struct.Struct("=QQLLLL"), struct.Struct("=QQQ16xL12x")
 _SYNC = 1
 _BATCH = 1024
 _LAST, _UNWRITTEN = 0x1, 0x800
@@ -25,26 +25,11 @@ _OPAQUE = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400
 
 Range = tuple[int, int]
 """The first byte of a range, and the byte after its last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """``length`` bytes of a file from ``start`` on, which are on the device at ``address``."""
-
-    start: int
-    address: int
-    length: int
-    flags: int
-
-    @property
-    def end(self) -> int:
-        """The byte after the last."""
-        return self.start + self.length
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the address says all about the content."""
-        return not self.flags & _OPAQUE
+Extent = tuple[int, int, int, int]
+"""Where it begins in the file, its address on the device, its length in bytes, and its flags (linux/fiemap.h)."""
+_Piece = tuple[float, float, int, int]
+"""Written bytes: from, to, how far their address is from their place, and the flags that make that say nothing."""
+_END: _Piece = (math.inf, math.inf, 0, 0)
 
 
 def clone(source: int, target: int) -> None:
@@ -87,9 +72,10 @@ def extents(fd: int) -> Iterator[Extent]:
         count = _HEADER.unpack_from(buffer)[3]
         if not count:
             return
-        for number in range(count):
-            offset, address, length, _, _, flags, *_ = _EXTENT.unpack_from(buffer, _HEADER.size + number * _EXTENT.size)
-            yield Extent(offset, address, length, flags)
+        offset = length = flags = 0
+        for extent in _EXTENT.iter_unpack(memoryview(buffer)[_HEADER.size : _HEADER.size + count * _EXTENT.size]):
+            yield extent
+            offset, _, length, flags = extent
         start, last = offset + length, bool(flags & _LAST)
 
 
@@ -98,39 +84,63 @@ def changed(old: int, new: int) -> list[Range]:
 
     Both are on one filesystem. Raises `OSError` where that cannot tell extents.
     """
+    return compared(old, new)[0]
+
+
+def compared(old: int, new: int) -> tuple[list[Range], int]:
+    """What `changed` says, and how many extents ``new`` has."""
     size, shorter = os.fstat(new).st_size, os.fstat(old).st_size
-    ranges = _differences(list(extents(old)), list(extents(new)))
+    number = itertools.count()
+    pieces = (piece for piece, _ in zip(_written(new), number))  # noqa: B905 - one of them never ends
+    ranges = list(_differences(_written(old), pieces))
     if shorter < size:
         ranges.append((shorter, size))
+    return within(ranges, size), next(number)
+
+
+def within(ranges: Iterable[Range], size: int) -> list[Range]:
+    """The ranges in order, as far as a file of ``size`` bytes has them, those that touch put together."""
     return _joined((start, min(end, size)) for start, end in sorted(ranges) if start < size)
 
 
-def _differences(old: list[Extent], new: list[Extent]) -> list[Range]:
-    """What is covered by an extent of either, and not by the same plain extent of both."""
-    found: list[Range] = []
-    edges = sorted({edge for extent in (*old, *new) for edge in (extent.start, extent.end)})
-    before, after = iter(old), iter(new)
-    one, other = next(before, None), next(after, None)
-    for start, end in pairwise(edges):
-        while one is not None and one.end <= start:
-            one = next(before, None)
-        while other is not None and other.end <= start:
-            other = next(after, None)
-        if not _is_same(_at(one, start), _at(other, start), start):
-            found.append((start, end))
-    return found
+def follow(source: int, target: int, ranges: Iterable[Range], size: int) -> None:
+    """Let ``size`` bytes of the open file ``target`` be what ``source`` has, where only ``ranges`` may differ.
+
+    What is written to ``source`` meanwhile may be in ``target``, or not. Raises `OSError` if ``source`` gets shorter.
+    """
+    block = os.fstatvfs(source).f_bsize
+    os.ftruncate(target, min(size, os.fstat(target).st_size))
+    for start, end in ranges:
+        begin = start - start % block
+        clone_range(source, begin, end - begin, target, begin)
+    os.ftruncate(target, size)
 
 
-def _at(extent: Extent | None, place: int) -> Extent | None:
-    return extent if extent is not None and extent.start <= place else None
+def _written(fd: int) -> Iterator[_Piece]:
+    """What is not written reads as zeros, as a hole does."""
+    for start, address, length, flags in extents(fd):
+        if not flags & _UNWRITTEN:
+            yield start, start + length, address - start, flags & _OPAQUE
 
 
-def _is_same(one: Extent | None, other: Extent | None, place: int) -> bool:
-    if one is None or other is None:
-        return one is other
-    if not (one.is_plain and other.is_plain) or (one.flags ^ other.flags) & _UNWRITTEN:
-        return False
-    return place - one.start + one.address == place - other.start + other.address
+def _differences(old: Iterator[_Piece], new: Iterator[_Piece]) -> Iterator[Range]:
+    """What is covered by a piece of either, and not by both with one address that says all."""
+    one, other, place = next(old, _END), next(new, _END), 0.0
+    while one is not _END or other is not _END:
+        if one == other and not one[3]:  # nearly all
+            place = one[1]
+            one, other = next(old, _END), next(new, _END)
+            continue
+        start = max(place, min(one[0], other[0]))
+        has_one, has_other = one[0] <= start, other[0] <= start
+        # To the next edge: where a piece that has begun ends, or the other begins.
+        place = min(one[1] if has_one else one[0], other[1] if has_other else other[0])
+        if not (has_one and has_other and one[2] == other[2]) or one[3] or other[3]:
+            yield int(start), int(place)
+        if one[1] <= place:
+            one = next(old, _END)
+        if other[1] <= place:
+            other = next(new, _END)
 
 
 def _joined(ranges: Iterator[Range]) -> list[Range]:

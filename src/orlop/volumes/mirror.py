@@ -1,7 +1,7 @@
 """A folder made equal to another on the same filesystem, sharing its blocks: cheap where little has changed.
 
-A file of the mirror is never written to once it has its name: one that has changed is cloned anew. What it was cloned
-from is told by its access time, which nobody needs: a fingerprint of the original's inode and change time, which
+A file of the mirror that has changed is cloned anew, or follows if it is large (`orlop.volumes.following`). What it was
+made from is told by its access time, which nobody needs: a fingerprint of the original's inode and change time, which
 every change moves. An original that changed just now may change again without moving its clock, so it gets none.
 """
 
@@ -17,10 +17,13 @@ from pathlib import Path
 
 from orlop.kernel import reflink
 from orlop.kernel import syscalls as sc
+from orlop.volumes import following
 
 _JUST_NOW = 50_000_000
 """Nanoseconds in which two changes may have the same time; the kernel's clock ticks every 1 to 10 ms."""
 _TEMPORARY = "new"
+_OWN = {following.HISTORY}
+"""Attributes that say something of the clone, and nothing of its original."""
 Ours = Mapping[int, Collection[int]]
 NOBODY: Ours = {}
 
@@ -44,6 +47,8 @@ class Mirror:
         self._names: dict[int, set[str]] = {}
         self.sought: dict[int, str] = {}
         """Where files of these inodes were seen: whoever seeks them puts the inodes in."""
+        self.may_follow = True
+        """Whether a file may be made what its original is piece by piece: not if that is written to meanwhile."""
         self.changed = 0
         """How many names were made anew or removed."""
         for folder in (mirror, before):
@@ -128,6 +133,11 @@ class Mirror:
         self.changed += 1
         self._touch(name, original)
         told = _told(original)
+        if copy is not None and self.may_follow:
+            if following.follow(f"{self._source}/{name}", f"{self._mirror}/{name}", original, copy):
+                _dress(f"{self._source}/{name}", f"{self._mirror}/{name}", original, told)
+                return
+            copy = os.lstat(f"{self._mirror}/{name}")
         new = f"{self._before}/{_TEMPORARY}"
         try:
             self._make(name, new, original, told)
@@ -203,7 +213,7 @@ def _clone(source: str, target: str, original: os.stat_result, told: int) -> Non
         reflink.clone(old, new)
         os.fchown(new, original.st_uid, original.st_gid)
         os.fchmod(new, stat.S_IMODE(original.st_mode))
-        for name in os.listxattr(old):
+        for name in set(os.listxattr(old)) - _OWN:
             os.setxattr(new, name, os.getxattr(old, name))
         os.utime(new, ns=(told, original.st_mtime_ns))
 
@@ -218,7 +228,7 @@ def _dress(source: str, target: str, original: os.stat_result, told: int) -> Non
 
 
 def _copy_attributes(source: str, target: str) -> None:
-    here, there = (set(os.listxattr(path, follow_symlinks=False)) for path in (source, target))
+    here, there = (set(os.listxattr(path, follow_symlinks=False)) - _OWN for path in (source, target))
     for name in there - here:
         os.removexattr(target, name, follow_symlinks=False)
     for name in here:

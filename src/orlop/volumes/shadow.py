@@ -8,20 +8,23 @@ the clone that a file had before tells which of its blocks have changed.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from orlop.errors import Unavailable
-from orlop.kernel import freeze, pause
+from orlop.kernel import freeze, pause, reflink
+from orlop.kernel import syscalls as sc
+from orlop.kernel.reflink import Range
 from orlop.kernel.watch import Overflow, Watch
-from orlop.volumes import image
+from orlop.volumes import following, image
 from orlop.volumes.mirror import NOBODY, Mirror, Ours, version
 
 SHADOW, BEFORE = "shadow", "before"
 _FEW = 64
 """Names that are updated while everybody stands still, rather than looking once more."""
 _ROUNDS = 6
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Shadow:
@@ -58,7 +61,7 @@ class Shadow:
                     stack.enter_context(pause.paused(users))
                     at_once = True
                 except Unavailable:
-                    at_once = False
+                    at_once = mirror.may_follow = False
                 _follow(mirror, watch)
                 _follow_mapped(mirror, pause.mapped(users, device))
         finally:
@@ -67,13 +70,25 @@ class Shadow:
         self.touched, self.is_changed = mirror.touched, mirror.changed > 0
         return at_once
 
-    def before(self, inode: int, changed: int) -> Path | None:
-        """The clone that was in the shadow, as a snapshot says, and was replaced since `settle`; None if there is none.
+    def changed(self, fd: int, inode: int, changed: int) -> list[Range] | None:
+        """Where the shadow's open file may differ from what a snapshot says that it was; None if nobody remembers.
 
-        ``inode`` and ``changed``, its change time in nanoseconds, tell it from all others that ever were there.
+        ``inode`` and ``changed``, its change time in nanoseconds, tell what it was from all that ever was there.
         """
-        path = self._root / BEFORE / version(inode, changed)
-        return path if path.exists() else None
+        status = os.fstat(fd)
+        if status.st_ino == inode:
+            return following.since(fd, changed)
+        for name, is_exact in self._kept(inode, changed):
+            with suppress(OSError), sc.closing(os.open(self._root / BEFORE / name, _FILE)) as old:
+                earlier = [] if is_exact else following.since(old, changed)
+                if earlier is not None:
+                    return reflink.within([*earlier, *reflink.changed(old, fd)], status.st_size)
+        return None
+
+    def _kept(self, inode: int, changed: int) -> Iterator[tuple[str, bool]]:
+        """What was replaced since `settle` and could have been that; and whether it is just that."""
+        yield version(inode, changed), True
+        yield from ((place.name, False) for place in (self._root / BEFORE).glob(f"{inode}.*"))
 
     def settle(self) -> None:
         """What the shadow is now has been saved: the clones before it are needed no more."""

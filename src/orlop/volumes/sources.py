@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Protocol
 
 from orlop.errors import Unavailable
-from orlop.kernel import btrfs, freeze, pause
+from orlop.kernel import btrfs, freeze, pause, reflink
+from orlop.kernel import syscalls as sc
+from orlop.kernel.reflink import Range
 from orlop.volumes import image
 from orlop.volumes.mirror import NOBODY, Ours
 from orlop.volumes.shadow import Shadow
 
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 Users = Callable[[], Sequence[int]]
 """The processes that use the volume now."""
 
@@ -68,8 +71,8 @@ class Source(Protocol):
     def still(self) -> AbstractContextManager[Still]:
         """The files of one moment, for as long as the context lasts."""
 
-    def before(self, path: str, was: Was) -> Path | None:
-        """The file ``path`` as it ``was``, which shares its blocks with what it is now; None where it is not kept."""
+    def changed(self, path: str, fd: int, was: Was) -> Sequence[Range] | None:
+        """Where the file ``path`` of `still`, open as ``fd``, may differ from what it ``was``; None if nobody knows."""
 
     def settle(self, snapshot: str) -> None:
         """What `still` showed last has been saved as ``snapshot``."""
@@ -141,10 +144,10 @@ class ShadowSource:
             str(place) in self._shadow.touched for place in (Path(path), *Path(path).parents[:-1])
         )
 
-    def before(self, path: str, was: Was) -> Path | None:
+    def changed(self, path: str, fd: int, was: Was) -> Sequence[Range] | None:
         """See `Source`."""
         del path  # it may have been renamed since
-        return self._shadow.before(was.inode, was.changed)
+        return self._shadow.changed(fd, was.inode, was.changed)
 
     def settle(self, snapshot: str) -> None:
         """See `Source`."""
@@ -187,13 +190,12 @@ class SubvolumeSource:
             btrfs.snapshot(self._folder, place, read_only=read_only)
         return how
 
-    def before(self, path: str, was: Was) -> Path | None:
+    def changed(self, path: str, fd: int, was: Was) -> Sequence[Range] | None:
         """See `Source`."""
         # Neither inode nor time tells enough: what is written within a tick of the clock after a snapshot moves none.
-        with suppress(OSError):
-            file = self._before / path
-            if self._saved_as.read_text() == was.snapshot and file.lstat().st_ino == was.inode:
-                return file
+        with suppress(OSError), sc.closing(os.open(self._before / path, _FILE)) as old:
+            if self._saved_as.read_text() == was.snapshot and os.fstat(old).st_ino == was.inode:
+                return reflink.changed(old, fd)
         return None
 
     def settle(self, snapshot: str) -> None:
@@ -235,7 +237,7 @@ class PlainSource:
         with self._hold():
             yield Still(self._folder, self._how)
 
-    def before(self, path: str, was: Was) -> Path | None:
+    def changed(self, path: str, fd: int, was: Was) -> Sequence[Range] | None:
         """See `Source`: nothing is kept."""
 
     def settle(self, snapshot: str) -> None:
