@@ -46,6 +46,16 @@ def test_a_snapshot_is_listed_described_and_compared_and_files_come_back(orlop, 
     assert sorted(os.listdir(tmp_path / "all")) == ["same", "sub"]
 
 
+def test_a_full_snapshot_relies_on_none_before_it(orlop, files, snap):
+    first, second, full = snap(), snap(), snap("--full")
+
+    parents = [told["Parent"] for told in json.loads(orlop("snapshot", "inspect", second, full).stdout)]
+
+    assert parents[0].startswith(first.partition("@")[2])
+    assert not parents[1]
+    assert orlop("snapshot", "diff", second, full).stdout == ""
+
+
 @pytest.mark.feature("S1")
 def test_a_volume_is_rolled_back_and_what_it_was_is_kept(orlop, files, snap):
     first = snap()

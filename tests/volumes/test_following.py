@@ -4,11 +4,13 @@ import contextlib
 import os
 import random
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.power import Disk
 
 from orlop.kernel import reflink
 from orlop.kernel import syscalls as sc
@@ -33,6 +35,12 @@ def willing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files follow too, and whatever changed."""
     monkeypatch.setattr(following, "_LEAST", 1)
     monkeypatch.setattr(following, "_DEARER", 0)
+
+
+@pytest.fixture
+def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changed just now counts as seen."""
+    monkeypatch.setattr("orlop.volumes.mirror._JUST_NOW", 0)
 
 
 def disturb(file: Path, rng: random.Random) -> None:
@@ -70,10 +78,9 @@ def covered(old: bytes, new: bytes, ranges: list[tuple[int, int]]) -> bool:
 
 
 @pytest.mark.feature("S3")
-@pytest.mark.usefixtures("willing")
+@pytest.mark.usefixtures("willing", "no_tick")
 @pytest.mark.parametrize("seed", range(12))
 def test_a_clone_that_follows_is_its_original_and_knows_what_changed_since_any_snapshot(root, seed, monkeypatch):
-    monkeypatch.setattr("orlop.volumes.mirror._JUST_NOW", 0)
     rng, shadow, file = random.Random(seed), Shadow(root), root / "data/file"
     file.write_bytes(rng.randbytes(PAGES * PAGE))
     shadow.take([])
@@ -136,17 +143,9 @@ def test_who_writes_and_cannot_be_held_still_gets_a_clone_of_one_moment(root):
     assert (root / "shadow/file").stat().st_ino != before
 
 
-@pytest.mark.usefixtures("willing")
-@pytest.mark.parametrize("step", range(9))
-def test_a_clone_killed_at_any_step_is_made_good_and_keeps_what_it_knew(root, step, monkeypatch):
-    monkeypatch.setattr("orlop.volumes.mirror._JUST_NOW", 0)
-    rng, shadow, file = random.Random(step), Shadow(root), root / "data/file"
-    file.write_bytes(old := rng.randbytes(PAGES * PAGE))
-    shadow.take([])
-    status = (shadow.folder / "file").stat()
-    for _ in range(3):
-        disturb(file, rng)
-    left = iter(range(step))
+def dying_after(steps: int, root: Path) -> None:
+    """Let the mirror follow, and die at the step after so many."""
+    left = iter(range(steps))
 
     def dying(call: Callable[..., object]) -> Callable[..., object]:
         def tried(*arguments: object, **more: object) -> object:
@@ -156,19 +155,68 @@ def test_a_clone_killed_at_any_step_is_made_good_and_keeps_what_it_knew(root, st
 
         return tried
 
-    with pytest.MonkeyPatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
         for place, name in [(reflink, "clone_range"), (os, "setxattr"), (os, "utime"), (os, "ftruncate")]:
             patched.setattr(place, name, dying(getattr(place, name)))
-        with contextlib.suppress(KeyboardInterrupt):
-            Mirror(root / "data", root / "shadow", root / "before").update_all()
+        Mirror(root / "data", root / "shadow", root / "before").update_all()
+
+
+@pytest.mark.usefixtures("willing", "no_tick")
+@pytest.mark.parametrize("step", range(9))
+def test_a_clone_killed_at_any_step_is_made_good_and_keeps_what_it_knew(root, step):
+    rng, shadow, file = random.Random(step), Shadow(root), root / "data/file"
+    file.write_bytes(old := rng.randbytes(PAGES * PAGE))
+    shadow.take([])
+    was = (shadow.folder / "file").stat()
+    for _ in range(3):
+        disturb(file, rng)
+
+    dying_after(step, root)
 
     Shadow(root).take([])
     now = file.read_bytes()
     assert (shadow.folder / "file").read_bytes() == now
     with (shadow.folder / "file").open("rb") as opened:
-        ranges = shadow.changed(opened.fileno(), status.st_ino, status.st_ctime_ns)
+        ranges = shadow.changed(opened.fileno(), was.st_ino, was.st_ctime_ns)
         assert ranges is not None
         assert covered(old, now, ranges)
+
+
+@pytest.mark.usefixtures("willing", "no_tick")
+@pytest.mark.parametrize("step", range(9))
+@pytest.mark.parametrize("forced", ["nothing", "log", "all"])
+def test_a_power_cut_while_a_clone_follows_lets_it_forget_nothing(tmp_path, step, forced):
+    disk = Disk(tmp_path, "xfs")
+    try:
+        (disk.place / "data").mkdir()
+        rng, shadow, file = random.Random(step), Shadow(disk.place), disk.place / "data/file"
+        file.write_bytes(old := rng.randbytes(PAGES * PAGE))
+        shadow.take([])
+        was = (shadow.folder / "file").stat()
+        (disk.place / "other").touch()
+        subprocess.run(["sync", "-f", disk.place], check=True)
+        for _ in range(3):
+            disturb(file, rng)
+        subprocess.run(["sync", file], check=True)
+
+        dying_after(step, disk.place)
+        if forced != "nothing":
+            # The log has all that happened before, whatever file is synced.
+            subprocess.run(
+                ["sync", disk.place / "other"] if forced == "log" else ["sync", "-f", disk.place], check=True
+            )
+        disk.cut()
+        disk.come_back()
+
+        Shadow(disk.place).take([])
+        now = file.read_bytes()
+        assert (shadow.folder / "file").read_bytes() == now
+        with (shadow.folder / "file").open("rb") as opened:
+            ranges = shadow.changed(opened.fileno(), was.st_ino, was.st_ctime_ns)
+            assert ranges is not None
+            assert covered(old, now, ranges)
+    finally:
+        disk.close()
 
 
 @pytest.mark.usefixtures("willing")
@@ -188,10 +236,9 @@ def test_a_history_that_came_with_a_copy_is_another_files(root):
         assert following.since(copy.fileno(), was.st_ctime_ns) is None
 
 
-@pytest.mark.usefixtures("willing")
+@pytest.mark.usefixtures("willing", "no_tick")
 def test_a_long_history_forgets_its_beginning(root, monkeypatch):
     monkeypatch.setattr(following, "_ROOM", 200)
-    monkeypatch.setattr("orlop.volumes.mirror._JUST_NOW", 0)
     shadow, file, was = Shadow(root), root / "data/file", []
     file.write_bytes(bytes(PAGES * PAGE))
     shadow.take([])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,6 +147,17 @@ def test_data_that_nobody_needs_is_looked_for_once_a_day(timeline, clock):
         found.append(schedule.clean(timeline) is not None)
 
     assert found == [True, False, False, True, True]
+
+
+def test_a_full_snapshot_believes_nothing_and_is_one_like_others(timeline):
+    time.sleep(0.05)  # the kernel's clock has gone on since the file was written
+    timeline.take("data")
+
+    usual, full = timeline.take("data")[1], timeline.take("data", full=True)[1]
+
+    assert (usual.files, usual.unchanged) == (1, 1)
+    assert (full.files, full.unchanged, full.stored) == (1, 0, 0)
+    assert timeline.take("data")[1].unchanged == 1
 
 
 @pytest.mark.feature("S4")

@@ -13,7 +13,7 @@ from orlop.cli.filters import Filters, labelled
 from orlop.cli.labels import known_labels
 from orlop.cli.options import each, mapping
 from orlop.cli.repositories import elsewhere
-from orlop.cli.taking import take
+from orlop.cli.taking import FULL, take
 from orlop.errors import Invalid
 from orlop.volumes.repositories import Place
 from orlop.volumes.rewind import revive
@@ -29,6 +29,7 @@ from orlop.volumes.timeline import LATEST, Snapshot, Timeline
 @click.option("--filter", "filters", multiple=True, metavar="label=KEY[=VALUE]",
               help="With --all: only those with the label, or driver=, name=; repeatable.")  # fmt: skip
 @click.option("--pause", is_flag=True, help="Pause the containers that use it, where nothing else holds files still.")
+@FULL
 @click.option("--note", "notes", multiple=True, help="Words to find it by; repeatable.")
 @asking
 def backup(
@@ -40,6 +41,7 @@ def backup(
     all_: bool,
     filters: Sequence[str],
     pause: bool,
+    full: bool,
     notes: Sequence[str],
 ) -> None:
     """Make a snapshot of each volume in a repository elsewhere, and print its reference.
@@ -54,7 +56,7 @@ def backup(
     _ = timeline.repository  # once, before anybody has to wait
     labels = known_labels(engines)
     with asked_to_end():
-        sys.exit(each(chosen, lambda name: take(timeline, name, labels, engines, paused=pause, notes=notes)))
+        sys.exit(each(chosen, lambda name: take(timeline, name, labels, engines, paused=pause, full=full, notes=notes)))
 
 
 @click.command()

@@ -14,7 +14,7 @@ from orlop.cli.labels import known_labels
 from orlop.cli.options import FOLDER, each
 from orlop.cli.repositories import with_timeline
 from orlop.cli.scheduled import run
-from orlop.cli.taking import take
+from orlop.cli.taking import FULL, take
 from orlop.cli.upkeep import check, prune
 from orlop.cli.viewing import mount
 from orlop.volumes import census
@@ -43,10 +43,13 @@ for _command in (prune, check, run, mount):
 @snapshot.command()
 @click.argument("names", nargs=-1, required=True, metavar="VOLUME...")
 @click.option("--pause", is_flag=True, help="Pause the containers that use it, where nothing else holds files still.")
+@FULL
 @click.option("--note", "notes", multiple=True, help="Words to find it by; repeatable.")
 @with_timeline
 @asking
-def create(timeline: Timeline, engines: Engines, names: Sequence[str], pause: bool, notes: Sequence[str]) -> None:
+def create(
+    timeline: Timeline, engines: Engines, names: Sequence[str], pause: bool, full: bool, notes: Sequence[str]
+) -> None:
     """Make a snapshot of each volume and print its reference.
 
     Only what has changed since the last one is read and kept. A volume in use stays in use.
@@ -55,7 +58,7 @@ def create(timeline: Timeline, engines: Engines, names: Sequence[str], pause: bo
         check_note(note)
     labels = known_labels(engines)
     with asked_to_end():
-        sys.exit(each(names, lambda name: take(timeline, name, labels, engines, paused=pause, notes=notes)))
+        sys.exit(each(names, lambda name: take(timeline, name, labels, engines, paused=pause, full=full, notes=notes)))
 
 
 @snapshot.command()

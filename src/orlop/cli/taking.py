@@ -12,6 +12,8 @@ from orlop.state import Row
 from orlop.volumes.timeline import Timeline
 from orlop.volumes.wishes import wishes
 
+FULL = click.option("--full", is_flag=True, help="Read every file again, whatever seems to be as it was.")
+
 
 def take(
     timeline: Timeline,
@@ -20,13 +22,19 @@ def take(
     engines: Engines,
     *,
     paused: bool,
+    full: bool,
     notes: Sequence[str],
 ) -> None:
-    """Make a snapshot of the volume ``name`` and print its reference; raises `Unavailable` if it lacks something."""
+    """Make a snapshot of the volume ``name`` and print its reference; raises `Unavailable` if it lacks something.
+
+    ``full``: see `Timeline.take`.
+    """
     wished = wishes(name, labels(timeline.service.get(name)))
     hooks, bar = ContainerHooks(name, wished, engines), Bar(f"snapshot {name}")
     try:
-        made, saved = timeline.take(name, paused=paused or wished.pause, notes=notes, progress=bar, hooks=hooks)
+        made, saved = timeline.take(
+            name, paused=paused or wished.pause, full=full, notes=notes, progress=bar, hooks=hooks
+        )
     finally:
         bar.close()
         hooks.tell()

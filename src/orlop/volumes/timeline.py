@@ -132,16 +132,20 @@ class Timeline:
         name: str,
         *,
         paused: bool = False,
+        full: bool = False,
         notes: Sequence[str] = (),
         progress: _Report | None = None,
         hooks: Hooks | None = None,
     ) -> tuple[Snapshot, Saved]:
-        """Make a snapshot of the volume ``name``, in use or not; ``paused`` lets its containers wait if need be."""
+        """Make a snapshot of the volume ``name``, in use or not; ``paused`` lets its containers wait if need be.
+
+        ``full`` reads every file, whatever seems to be as it was.
+        """
         for note in notes:
             check_note(note)
         with self.service.lock(f"{name}@"), held.mounted(self.service, name, "snapshot") as folder:
             row = self.service.get(name)
-            return self.save(row, self.source(row, folder, paused=paused), notes, progress, hooks)
+            return self.save(row, self.source(row, folder, paused=paused), notes, progress, hooks, full=full)
 
     def save(
         self,
@@ -150,9 +154,11 @@ class Timeline:
         notes: Sequence[str],
         progress: _Report | None,
         hooks: Hooks | None = None,
+        *,
+        full: bool = False,
     ) -> tuple[Snapshot, Saved]:
-        """Make a snapshot of ``row``, which is mounted and which nobody else takes one of."""
-        parent = self._parent(row)
+        """Make a snapshot of ``row``, which is mounted and which nobody else takes one of; ``full``: see `take`."""
+        parent = None if full else self._parent(row)
         ahead = self._ahead(row, source, parent, progress)
         with still_files(source, hooks or NoHooks()) as still:
             tags = [_VOLUME + row.name, _HOW + still.how, *(_NOTE + note for note in notes)]
