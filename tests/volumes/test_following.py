@@ -5,15 +5,18 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.power import Disk
+from tests.volumes import pairs
 
 from orlop.kernel import reflink
 from orlop.kernel import syscalls as sc
+from orlop.testing.waiting import eventually
 from orlop.volumes import following, image
 from orlop.volumes.mirror import Mirror
 from orlop.volumes.shadow import Shadow
@@ -141,6 +144,65 @@ def test_who_writes_and_cannot_be_held_still_gets_a_clone_of_one_moment(root):
     mirror.update_all()
 
     assert (root / "shadow/file").stat().st_ino != before
+
+
+WRITER = f"""
+import os
+file = os.open("b", os.O_RDWR | os.O_CREAT)
+os.truncate(file, {PAGES * PAGE})
+number = 0
+while True:
+    number += 1
+    for page in range({PAGES}):
+        os.pwrite(file, b"%012d" % number, page * {PAGE})
+"""
+MAPPER = f"""
+import mmap, os
+file = os.open("b", os.O_RDWR | os.O_CREAT)
+os.truncate(file, {PAGES * PAGE})
+pages = mmap.mmap(file, {PAGES * PAGE})
+number = 0
+while True:
+    number += 1
+    for page in range({PAGES}):
+        pages[page * {PAGE} : page * {PAGE} + 12] = b"%012d" % number
+"""
+
+
+@pytest.mark.feature("S3")
+@pytest.mark.usefixtures("willing")
+@pytest.mark.parametrize("program", [WRITER, MAPPER], ids=["writes", "mapping"])
+def test_a_clone_that_follows_a_file_in_use_is_of_one_moment(root, program, monkeypatch):
+    followed, follow = [], following.follow
+    monkeypatch.setattr(following, "follow", lambda *a: followed.append(follow(*a)) or followed[-1])
+    shadow = Shadow(root)
+    with pairs.written(root / "data", program) as pid:
+        for _ in range(15):
+            assert shadow.take([pid])
+            numbers = _numbers(shadow.folder / "b")
+            assert numbers == sorted(numbers, reverse=True)
+            assert numbers[0] - numbers[-1] <= 1
+    assert any(followed)
+
+
+@pytest.mark.usefixtures("willing")
+def test_a_file_whose_writer_cannot_be_held_still_is_of_one_moment_too(root):
+    shadow = Shadow(root)
+    with subprocess.Popen([sys.executable, "-c", WRITER], cwd=root / "data") as writer:
+        try:
+            eventually(lambda: (root / "data/b").exists() and (root / "data/b").stat().st_size)
+            for _ in range(15):
+                assert not shadow.take([writer.pid])
+                numbers = _numbers(shadow.folder / "b")
+                assert numbers == sorted(numbers, reverse=True)
+                assert numbers[0] - numbers[-1] <= 1
+        finally:
+            writer.kill()
+
+
+def _numbers(file: Path) -> list[int]:
+    content = file.read_bytes()
+    return [int(content[page * PAGE : page * PAGE + 12].strip(b"\0") or b"0") for page in range(PAGES)]
 
 
 def dying_after(steps: int, root: Path) -> None:

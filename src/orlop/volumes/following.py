@@ -16,7 +16,7 @@ So the history has too much rather than too little.
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -41,11 +41,11 @@ _ROOM: Final = 32 << 10
 class Step(msgspec.Struct, array_like=True, frozen=True):
     """A clone that had changed last at ``changed`` (nanoseconds) became another in ``ranges``.
 
-    These are numbers of blocks, in turn what lies between a range and the one before it, and how long it is.
+    These are counted in blocks: what lies between a range and the one before it, and how long it is.
     """
 
     changed: int
-    ranges: list[int]
+    ranges: list[tuple[int, int]]
 
 
 class History(msgspec.Struct, array_like=True):
@@ -117,23 +117,23 @@ def _remember(clone: int, copy: os.stat_result, ranges: Iterable[Range]) -> None
 def _steps(clone: int, inode: int) -> list[Step]:
     try:
         history = _decode(os.getxattr(clone, HISTORY))
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.MsgspecError):
         return []
     return history.steps if history.inode == inode else []
 
 
-def _packed(ranges: Iterable[Range]) -> list[int]:
-    numbers, place = list[int](), 0
+def _packed(ranges: Iterable[Range]) -> list[tuple[int, int]]:
+    packed, place = list[tuple[int, int]](), 0
     for start, end in ranges:
         first, last = max(start // _UNIT, place), -(-end // _UNIT)
         if first < last:
-            numbers += (first - place, last - first)
+            packed.append((first - place, last - first))
             place = last
-    return numbers
+    return packed
 
 
-def _unpacked(numbers: list[int]) -> Iterable[Range]:
+def _unpacked(packed: Iterable[tuple[int, int]]) -> Iterator[Range]:
     place = 0
-    for gap, length in zip(numbers[::2], numbers[1::2], strict=True):
+    for gap, length in packed:
         yield (place + gap) * _UNIT, (place + gap + length) * _UNIT
         place += gap + length
