@@ -238,11 +238,11 @@ def test_an_index_that_comes_after_the_mark_keeps_its_blobs(repository: Reposito
         for key, content in late.items():
             repository.store.write(key, [content])
         for _ in range(8):
-            writer._keep(SnapshotFile("2026-11-23T05:41:23Z", blob.hex()))
+            writer._reliance.keep(SnapshotFile("2026-11-23T05:41:23Z", blob.hex()))
         # Now it is in an index, and nothing needs it yet: marked again, with its blobs, and recovered with them.
         assert verbs(prune(pruner, grace=0).actions).keys() == {"mark"}
         assert not Repository.open(repository.store, PASSWORD).has("data", blob)
-        writer._keep(SnapshotFile("2026-11-23T05:41:23Z", blob.hex()))
+        writer._reliance.keep(SnapshotFile("2026-11-23T05:41:23Z", blob.hex()))
     assert Repository.open(repository.store, PASSWORD).has("data", blob)
 
 

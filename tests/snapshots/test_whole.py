@@ -13,7 +13,7 @@ import pytest
 from tests.snapshots.parts import PASSWORD, FolderStore, checked, everything, restic
 
 from orlop.errors import Corrupt
-from orlop.snapshots import whole, writer
+from orlop.snapshots import reliance, whole, writer
 from orlop.snapshots.documents import IndexFile, SnapshotFile
 from orlop.snapshots.hostfile import HostFile
 from orlop.snapshots.packs import Kind, pack_key
@@ -225,7 +225,7 @@ def test_what_was_not_asked_for_and_is_marked_meanwhile_is_live_again(
     pruner, done = Repository.open(FolderStore(place), PASSWORD), []
     pruner.forget(garbage)
     if trees == "are damaged":
-        monkeypatch.setattr(writer, "usage", damaged)
+        monkeypatch.setattr(reliance, "usage", damaged)
 
     def prune_meanwhile(_: object) -> None:
         if not done:

@@ -6,21 +6,19 @@ stores packs by a few threads, and writes the index of those that are stored.
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self
 
 import msgspec
 
-from orlop.errors import Corrupt
 from orlop.snapshots import index
 from orlop.snapshots.documents import IndexFile, PackEntry, SnapshotFile
 from orlop.snapshots.entering import enter
-from orlop.snapshots.index import Index
 from orlop.snapshots.locks import Lock
 from orlop.snapshots.packs import Kind, PackBuilder, pack_key
+from orlop.snapshots.reliance import Reliance
 from orlop.snapshots.repository import VERSION, Repository
-from orlop.snapshots.usage import usage
 
 _UPLOADS: Final = 2
 """Packs that are on their way at once; each is in memory until it is stored."""
@@ -38,10 +36,7 @@ class Writer:
         self.repository = repository
         self.lock, self._is_prune = Lock(repository, prune=prune), prune
         self.stored_bytes = 0
-        self._before, self._known, self._expected = Index(), set[str](), set[str]()
-        self._relied: set[int] = set()
-        self._relies_unasked = False
-        self._own: set[str] = set()
+        self._reliance = Reliance(repository)
         self._builders: dict[Kind, PackBuilder] = {"data": PackBuilder("data"), "tree": PackBuilder("tree")}
         self._underway: dict[str, set[bytes]] = {"data": set(), "tree": set()}
         self._unindexed: list[PackEntry] = []
@@ -59,8 +54,7 @@ class Writer:
         if self._is_prune:
             self.lock.__enter__()
             return self
-        self._before = enter(self.lock, self.repository)
-        self._known, self._expected = set(self.repository.indexes.plain), set(self.repository.indexes.names)
+        self._reliance.begin(enter(self.lock, self.repository))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,40 +63,20 @@ class Writer:
 
     def has(self, kind: Kind, blob: bytes) -> bool:
         """Whether the blob is there, or on its way. Whoever is told that it is may refer to it."""
-        if blob in self._underway[kind]:
-            return True
-        pack = self._before.pack_number(kind, blob)
-        if pack is None:
-            return False
-        self._relied.add(pack)
-        return True
+        return blob in self._underway[kind] or self._reliance.has(kind, blob)
 
     def has_all(self, kind: Kind, blobs: Sequence[str]) -> bool:
         """The same of many blobs at once."""
-        numbers = self._before.pack_numbers(kind, map(bytes.fromhex, blobs))
-        self._relied.update(number for number in numbers if number is not None)
-        return None not in numbers or all(
-            number is not None or self.has(kind, bytes.fromhex(blob))
-            for blob, number in zip(blobs, numbers, strict=True)
-        )
+        missing = self._reliance.missing(kind, blobs)
+        return not missing or all(bytes.fromhex(blob) in self._underway[kind] for blob in missing)
 
     def has_whole(self, snapshot: str) -> bool:
-        """Whether this host knows that all blobs of a snapshot are there; whoever is told so may refer to them.
-
-        Not while a pack is listed both as live and as marked (a prune is at work, or was killed): what is relied on
-        would have to be found out before the commit in any case.
-        """
-        indexes = self.repository.indexes
-        if self._before.shares_packs(indexes.marked) or not self.repository.whole.has(snapshot, self._expected):
-            return False
-        self._relies_unasked = True
-        return True
+        """See `Reliance`."""
+        return self._reliance.has_whole(snapshot)
 
     def sizes(self, kind: Kind, blobs: Sequence[str]) -> list[int | None]:
-        """Bytes of content of blobs that were there before; as with `has`, those may be referred to."""
-        places = self._before.packs_and_sizes(kind, map(bytes.fromhex, blobs))
-        self._relied.update(place[0] for place in places if place is not None)
-        return [None if place is None else place[1] for place in places]
+        """See `Reliance`."""
+        return self._reliance.sizes(kind, blobs)
 
     def add(self, kind: Kind, plain: bytes) -> bytes:
         """Store a blob unless it is there; returns its id."""
@@ -162,66 +136,15 @@ class Writer:
         Raises `Busy` if the lock was lost meanwhile.
         """
         self.flush()
-        self._keep(snapshot)
+        self._reliance.keep(snapshot)
         # Not beside it: whoever falls asleep in between must not commit when he wakes.
         self.lock.check()
         name, _ = self.repository.put("snapshots", msgspec.json.encode(snapshot))
         # Once more, for a mark that came in between; one that comes from now on sees the snapshot.
-        others = self._keep(snapshot)
+        others = self._reliance.keep(snapshot)
         self.repository.indexes.keep()
-        self._remember(name, others)
+        self._reliance.remember(name, others)
         return name
-
-    def _remember(self, snapshot: str, others: Set[str]) -> None:
-        """The snapshot is whole with the index files in which its blobs were found, or are now; ``others`` are there.
-
-        Not if some were replaced since we came in: nobody has the names of all any more that we were told of.
-        """
-        indexes = self.repository.indexes
-        names = indexes.names
-        if indexes.live is self._before:
-            self.repository.whole.add(snapshot, names, others)
-
-    def _keep(self, snapshot: SnapshotFile) -> Set[str]:
-        """Packs that a prune has marked meanwhile, and that we refer to, are listed as live again: that counts more.
-
-        Returns the names of all index files that had to be looked at for that.
-
-        A mark without blobs is of a pack of ours that had no index yet: the one we wrote since lists it as live.
-        One listing is enough if all that we knew is there. A prune that has looked for snapshots before ours was there
-        had deleted what lists our packs before that; one that looks later sees ours, and keeps what it needs itself.
-        """
-        files = self.repository.indexes.files(self._known, self._expected)
-        marked = [pack for file in files.values() for pack in file.packs_to_delete or () if pack.blobs]
-        back = self._relied_among(marked, snapshot) if marked else []
-        if back:
-            self.repository.put("index", msgspec.json.encode(IndexFile(back)))
-        return files.keys()
-
-    def _relied_among(self, marked: Iterable[PackEntry], snapshot: SnapshotFile) -> list[PackEntry]:
-        """Those of the packs that the snapshot may refer to."""
-        known = self._own.union(self._before.packs())
-        marked = [pack for pack in marked if pack.id in known]
-        if marked and self._relies_unasked:
-            self._ask_late(snapshot)
-        relied = self._own.union(self._before.pack_name(number) for number in self._relied)
-        return [pack for pack in marked if pack.id in relied]
-
-    def _ask_late(self, snapshot: SnapshotFile) -> None:
-        """What the snapshot needs, and nobody asked for, is relied on: by all of its trees, which is dear, but rare.
-
-        To rely on more would keep prunes from freeing anything while somebody saves all the time.
-        """
-        self._relies_unasked = False
-        try:
-            needed = usage(self.repository, [snapshot.tree])
-        except Corrupt:
-            self._relied.update(range(len(self._before.ids())))
-            return
-        kinds: tuple[Kind, ...] = ("data", "tree")
-        for kind in kinds:
-            numbers = self._before.pack_numbers(kind, needed.blobs(kind))
-            self._relied.update(number for number in numbers if number is not None)
 
     def _send(self, kind: Kind) -> None:
         builder, self._builders[kind] = self._builders[kind], PackBuilder(kind)
@@ -239,7 +162,7 @@ class Writer:
             self._room.release()
         with self._guard:
             self.stored_bytes += info.size
-            self._own.add(pack)
+            self._reliance.wrote_pack(pack)
             self._unindexed.append(index.entry(pack, builder.blobs))
             self._unindexed_blobs += len(builder.blobs)
             if self._unindexed_blobs < FULL_INDEX:
@@ -252,9 +175,7 @@ class Writer:
         if entries:
             file = IndexFile(entries)
             name, _ = self.repository.put("index", msgspec.json.encode(file))
-            # It marks nothing: `_keep` need not read it, which would take the memory of all of them at once.
-            self._known.add(name)
-            self._expected.add(name)
+            self._reliance.wrote_index(name)
             self.repository.indexes.wrote(name, file)
             for entry in entries:
                 for blob in entry.blobs or ():

@@ -6,7 +6,6 @@ of, and how its files were held still (`orlop.volumes.sources`). It is there, wh
 """
 
 import re
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import Protocol
 
 from orlop.errors import Invalid, NotFound
 from orlop.snapshots.documents import SnapshotFile
+from orlop.snapshots.locks import host_name
 from orlop.snapshots.report import Progress, refuse
 from orlop.snapshots.repository import Repository
 from orlop.snapshots.restore import Restored, restore
@@ -106,7 +106,7 @@ class Timeline:
 
     def own(self, name: str | None = None) -> list[Snapshot]:
         """As `all`, those that were made on this host: what others made is theirs to keep or forget."""
-        return [each for each in self.all(name) if each.host == socket.gethostname()]
+        return [each for each in self.all(name) if each.host == host_name()]
 
     def find(self, reference: str) -> Snapshot:
         """The snapshot that ``VOLUME@ID`` names, by the beginning of an id or ``latest``, or an id alone.
@@ -227,7 +227,7 @@ class Timeline:
     def _forget_ahead(self, row: Row) -> None:
         """What was saved ahead has served; also what a process that was killed has left."""
         for id_, file in self.repository.snapshots().items():
-            ours = file.hostname == socket.gethostname() and file.paths == [f"/{row.name}"]
+            ours = file.hostname == host_name() and file.paths == [f"/{row.name}"]
             if ours and _AHEAD in (file.tags or []):
                 self.repository.forget(id_)
 
