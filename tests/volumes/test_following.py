@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.power import Disk
@@ -317,3 +318,18 @@ def test_a_long_history_forgets_its_beginning(root, monkeypatch):
     assert known[0] is None
     assert known[-1] == [(0, PAGE), (19 * PAGE, 20 * PAGE)]
     assert all(found is not None for found in known[-3:])
+
+
+def test_what_followed_twice_within_a_tick_of_the_clock_knows_both(root):
+    (root / "clone").write_bytes(bytes(PAGES * PAGE))
+    with (root / "clone").open("r+b") as clone:
+        fd = clone.fileno()
+        status = os.fstat(fd)
+        for moment, page in ((1, 5), (2, 7), (2, 9)):
+            copy, ranges = SimpleNamespace(st_ino=status.st_ino, st_ctime_ns=moment), [(page * PAGE, (page + 1) * PAGE)]
+            following._remember(fd, copy, ranges)
+
+        found = {moment: following.since(fd, moment) for moment in (1, 2, 3)}
+
+    assert [len(found[1]), len(found[2]), found[3]] == [3, 2, None]
+    assert (7 * PAGE, 8 * PAGE) in found[2]

@@ -81,12 +81,10 @@ def follow(source: str, clone: str, original: os.stat_result, copy: os.stat_resu
 def since(clone: int, changed: int) -> list[Range] | None:
     """Where the open ``clone`` may be another than when it had ``changed`` last; None if it does not remember."""
     status = os.fstat(clone)
-    if status.st_ctime_ns == changed:
-        return []
     steps = _steps(clone, status.st_ino)
     first = next((number for number, step in enumerate(steps) if step.changed == changed), None)
     if first is None:
-        return None
+        return [] if status.st_ctime_ns == changed else None
     return reflink.within((found for step in steps[first:] for found in _unpacked(step.ranges)), status.st_size)
 
 
@@ -100,15 +98,20 @@ def _follow(old: int, new: int, copy: os.stat_result) -> bool:
     ranges, count = reflink.compared(new, old)
     if len(ranges) * _DEARER > count:
         return False
-    _remember(new, copy, sorted([*begin, *ranges, *end]))
+    _remember(new, copy, ranges)
     reflink.follow(old, new, ranges, size)
     return True
 
 
 def _remember(clone: int, copy: os.stat_result, ranges: Iterable[Range]) -> None:
-    """Add a step to the history; of old ones as many go as have no room. Raises `OSError` if this one has none."""
-    earlier = [step for step in _steps(clone, copy.st_ino) if step.changed != copy.st_ctime_ns]
-    history = History(copy.st_ino, [*earlier, Step(copy.st_ctime_ns, _packed(ranges))])
+    """Add to the history; of old steps as many go as have no room. Raises `OSError` if there is none for this one.
+
+    What began within one tick of the clock is one step.
+    """
+    steps, changed = _steps(clone, copy.st_ino), copy.st_ctime_ns
+    if steps and steps[-1].changed == changed:
+        ranges = [*_unpacked(steps.pop().ranges), *ranges]
+    history = History(copy.st_ino, [*steps, Step(changed, _packed(sorted(ranges)))])
     while len(history.steps) > 1 and len(_encode(history)) > _ROOM:
         history.steps.pop(0)
     os.setxattr(clone, HISTORY, _encode(history))

@@ -80,9 +80,9 @@ class Shadow:
             return following.since(fd, changed)
         for name, is_exact in self._kept(inode, changed):
             with suppress(OSError), sc.closing(os.open(self._root / BEFORE / name, _FILE)) as old:
-                earlier = [] if is_exact else following.since(old, changed)
-                if earlier is not None:
-                    return reflink.within([*earlier, *reflink.changed(old, fd)], status.st_size)
+                earlier = following.since(old, changed)
+                if earlier is not None or is_exact:
+                    return reflink.within([*(earlier or ()), *reflink.changed(old, fd)], status.st_size)
         return None
 
     def _kept(self, inode: int, changed: int) -> Iterator[tuple[str, bool]]:
