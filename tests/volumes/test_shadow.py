@@ -2,12 +2,13 @@ import contextlib
 import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.volumes import pairs
 
-from orlop.volumes import image
+from orlop.volumes import image, mirror
 from orlop.volumes.mirror import Mirror
 from orlop.volumes.shadow import Shadow
 
@@ -132,6 +133,90 @@ def test_the_shadow_is_of_one_moment_while_a_program_writes(root, program):
             assert a - 1 <= b <= a
 
     assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_file_that_goes_while_it_is_cloned_and_comes_again_is_cloned_then(root, monkeypatch, times):
+    file, left, clone = root / "data/file", iter(range(times)), mirror._clone
+    file.write_text("1")
+    shadow = Mirror(root / "data", root / "shadow", root / "before")
+    shadow.update_all()
+    file.write_text("22")
+
+    def vanishing(source, *arguments):
+        if next(left, None) is not None:
+            raise FileNotFoundError(source)
+        clone(source, *arguments)
+
+    monkeypatch.setattr(mirror, "_clone", vanishing)
+    shadow.update(["file"])
+    assert (root / "shadow/file").read_text() == "22"
+
+    monkeypatch.setattr(mirror, "_clone", lambda *_: (file.unlink(missing_ok=True), os.stat(file)))
+    file.write_text("333")
+    shadow.update(["file"])
+    assert not (root / "shadow/file").exists()
+
+
+CHURN = """
+import os, random, shutil
+chance = random.Random()
+number = chance.randrange
+for folder in range(4):
+    os.makedirs(f"tokens/{folder}")
+open("tokens/0/token", "w").close()
+here = 0
+with open("b", "w") as ready:
+    ready.write("ready")
+while True:
+    there = number(4)
+    os.rename(f"tokens/{here}/token", f"tokens/{there}/token")
+    here = there
+    above = f"d{number(4)}"
+    folder = f"{above}/s{number(3)}"
+    try:
+        what = number(9)
+        if what < 2:
+            os.makedirs(folder, exist_ok=True)
+        elif what < 5:
+            with open(f"{folder}/f{number(5)}", "wb") as file:
+                file.write(b"x" * 5000)
+        elif what == 5:
+            os.unlink(f"{folder}/f{number(5)}")
+        elif what == 6:
+            shutil.rmtree(chance.choice([folder, above]), ignore_errors=True)
+        elif what == 7:
+            os.rename(folder, f"d{number(4)}/s{number(3)}")
+        else:
+            os.link(f"{folder}/f{number(5)}", f"{folder}/l{number(5)}")
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.part("S4")
+def test_files_and_folders_that_come_and_go_fail_no_snapshot_and_are_of_one_moment(root):
+    shadow = Shadow(root)
+    with pairs.written(root / "data", CHURN) as pid:
+        for _ in range(60):
+            assert shadow.take([pid])
+            assert len(list((shadow.folder / "tokens").rglob("token"))) == 1
+
+    assert shadow.take([])
+    assert described(shadow.folder) == described(root / "data")
+
+
+def test_files_and_folders_of_users_that_cannot_be_held_still_fail_no_snapshot_either(root):
+    shadow = Shadow(root)
+    with subprocess.Popen([sys.executable, "-c", CHURN], cwd=root / "data") as process:
+        try:
+            for _ in range(60):
+                shadow.take([process.pid])
+        finally:
+            process.kill()
+
+    assert shadow.take([])
+    assert described(shadow.folder) == described(root / "data")
 
 
 def test_users_that_cannot_be_held_still_are_told_of(root):

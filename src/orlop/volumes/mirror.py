@@ -21,6 +21,7 @@ from orlop.volumes import following
 
 _JUST_NOW = 50_000_000
 """Nanoseconds in which two changes may have the same time; the kernel's clock ticks every 1 to 10 ms."""
+_TRIES = 5
 _TEMPORARY = "new"
 _OWN = {following.HISTORY}
 """Attributes that say something of the clone, and nothing of its original."""
@@ -43,7 +44,7 @@ class Mirror:
         self._since, self._ours = since, ours
         self.touched: set[str] = set()
         self._source, self._mirror, self._before = str(source), str(mirror), str(before)
-        self._linked: dict[int, str] = {}
+        self._linked: dict[int, tuple[str, int]] = {}
         self._names: dict[int, set[str]] = {}
         self.sought: dict[int, str] = {}
         """Where files of these inodes were seen: whoever seeks them puts the inodes in."""
@@ -69,13 +70,24 @@ class Mirror:
         for name in list(wanted):
             wanted |= self._names.get(_inode(f"{self._source}/{name}"), set())
         for name in sorted(wanted):
-            self._update(name)
+            self._update_steadily(name)
         for parent in {os.path.dirname(name) or "." for name in wanted}:  # noqa: PTH120
             self._settle(parent)
 
+    def _update_steadily(self, name: str) -> None:
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):  # it went after it had been looked at, and another may be there by now
+                self._update(name)
+                return
+        self._update(name)
+
     def _update(self, name: str) -> None:
-        if any(not stat.S_ISDIR(_mode(f"{self._source}/{parent}")) for parent in _parents(name)):
-            return  # it went with a folder, whose own change is told too
+        for parent in _parents(name):
+            if not stat.S_ISDIR(_mode(f"{self._source}/{parent}")):
+                return  # it went with a folder, whose own change is told too
+            if not stat.S_ISDIR(_mode(f"{self._mirror}/{parent}")):
+                name = parent  # a folder that came just now, whose own change will be told
+                break
         try:
             original = os.lstat(f"{self._source}/{name}")
         except FileNotFoundError:
@@ -127,7 +139,7 @@ class Mirror:
         if copy is None or copy.st_atime_ns != _fingerprint(original) or copy.st_mtime_ns != original.st_mtime_ns:
             self._replace(name, original, copy)
         elif original.st_nlink > 1:
-            self._linked.setdefault(original.st_ino, name)
+            self._linked.setdefault(original.st_ino, (name, copy.st_ino))
 
     def _replace(self, name: str, original: os.stat_result, copy: os.stat_result | None) -> None:
         self.changed += 1
@@ -150,11 +162,12 @@ class Mirror:
             self._remove(name)
         os.rename(new, f"{self._mirror}/{name}")  # noqa: PTH104
         if original.st_nlink > 1:
-            self._linked[original.st_ino] = name
+            self._linked[original.st_ino] = (name, _inode(f"{self._mirror}/{name}"))
 
     def _make(self, name: str, new: str, original: os.stat_result, told: int) -> None:
-        linked = self._linked.get(original.st_ino) if original.st_nlink > 1 else None
-        if linked is not None:
+        linked, inode = self._linked.get(original.st_ino, ("", 0)) if original.st_nlink > 1 else ("", 0)
+        # It may have gone meanwhile, or be another file by now.
+        if inode and _inode(f"{self._mirror}/{linked}") == inode:
             os.link(f"{self._mirror}/{linked}", new, follow_symlinks=False)
         elif stat.S_ISREG(original.st_mode):
             _clone(f"{self._source}/{name}", new, original, told)
