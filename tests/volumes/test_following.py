@@ -180,9 +180,7 @@ def test_a_clone_that_follows_a_file_in_use_is_of_one_moment(root, program, monk
     with pairs.written(root / "data", program) as pid:
         for _ in range(15):
             assert shadow.take([pid])
-            numbers = _numbers(shadow.folder / "b")
-            assert numbers == sorted(numbers, reverse=True)
-            assert numbers[0] - numbers[-1] <= 1
+            assert_of_one_moment(shadow.folder / "b")
     assert any(followed)
 
 
@@ -194,16 +192,17 @@ def test_a_file_whose_writer_cannot_be_held_still_is_of_one_moment_too(root):
             eventually(lambda: (root / "data/b").exists() and (root / "data/b").stat().st_size)
             for _ in range(15):
                 assert not shadow.take([writer.pid])
-                numbers = _numbers(shadow.folder / "b")
-                assert numbers == sorted(numbers, reverse=True)
-                assert numbers[0] - numbers[-1] <= 1
+                assert_of_one_moment(shadow.folder / "b")
         finally:
             writer.kill()
 
 
-def _numbers(file: Path) -> list[int]:
+def assert_of_one_moment(file: Path) -> None:
+    """Its pages have one number from some page on, and the next one before it."""
     content = file.read_bytes()
-    return [int(content[page * PAGE : page * PAGE + 12].strip(b"\0") or b"0") for page in range(PAGES)]
+    numbers = [int(content[page * PAGE : page * PAGE + 12].strip(b"\0") or b"0") for page in range(PAGES)]
+    assert numbers == sorted(numbers, reverse=True)
+    assert numbers[0] - numbers[-1] <= 1
 
 
 def dying_after(steps: int, root: Path) -> None:
@@ -224,6 +223,16 @@ def dying_after(steps: int, root: Path) -> None:
         Mirror(root / "data", root / "shadow", root / "before").update_all()
 
 
+def assert_follows_and_knows(shadow: Shadow, file: Path, was: os.stat_result, old: bytes) -> None:
+    """The clone is what the file is, and knows where that is another than ``old``, which it ``was``."""
+    now = file.read_bytes()
+    assert (shadow.folder / "file").read_bytes() == now
+    with (shadow.folder / "file").open("rb") as opened:
+        ranges = shadow.changed(opened.fileno(), was.st_ino, was.st_ctime_ns)
+    assert ranges is not None
+    assert covered(old, now, ranges)
+
+
 @pytest.mark.usefixtures("willing", "no_tick")
 @pytest.mark.parametrize("step", range(9))
 def test_a_clone_killed_at_any_step_is_made_good_and_keeps_what_it_knew(root, step):
@@ -237,12 +246,7 @@ def test_a_clone_killed_at_any_step_is_made_good_and_keeps_what_it_knew(root, st
     dying_after(step, root)
 
     Shadow(root).take([])
-    now = file.read_bytes()
-    assert (shadow.folder / "file").read_bytes() == now
-    with (shadow.folder / "file").open("rb") as opened:
-        ranges = shadow.changed(opened.fileno(), was.st_ino, was.st_ctime_ns)
-        assert ranges is not None
-        assert covered(old, now, ranges)
+    assert_follows_and_knows(shadow, file, was, old)
 
 
 @pytest.mark.usefixtures("willing", "no_tick")
@@ -272,12 +276,7 @@ def test_a_power_cut_while_a_clone_follows_lets_it_forget_nothing(tmp_path, step
         disk.come_back()
 
         Shadow(disk.place).take([])
-        now = file.read_bytes()
-        assert (shadow.folder / "file").read_bytes() == now
-        with (shadow.folder / "file").open("rb") as opened:
-            ranges = shadow.changed(opened.fileno(), was.st_ino, was.st_ctime_ns)
-            assert ranges is not None
-            assert covered(old, now, ranges)
+        assert_follows_and_knows(shadow, file, was, old)
     finally:
         disk.close()
 

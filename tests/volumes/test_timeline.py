@@ -97,7 +97,7 @@ class Source:
         finally:
             self.story.append("over")
 
-    def before(self, path, was):
+    def changed(self, path, fd, was):
         return None
 
     def settle(self, snapshot):

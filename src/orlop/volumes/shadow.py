@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Final
 
 from orlop.errors import Unavailable
 from orlop.kernel import freeze, pause, reflink
@@ -24,7 +25,8 @@ SHADOW, BEFORE = "shadow", "before"
 _FEW = 64
 """Names that are updated while everybody stands still, rather than looking once more."""
 _ROUNDS = 6
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""How what is kept of a file is opened: whatever stands there by now, nothing is followed or waited for."""
 
 
 class Shadow:
@@ -79,7 +81,7 @@ class Shadow:
         if status.st_ino == inode:
             return following.since(fd, changed)
         for name, is_exact in self._kept(inode, changed):
-            with suppress(OSError), sc.closing(os.open(self._root / BEFORE / name, _FILE)) as old:
+            with suppress(OSError), sc.closing(os.open(self._root / BEFORE / name, FILE)) as old:
                 earlier = following.since(old, changed)
                 if earlier is not None or is_exact:
                     return reflink.within([*(earlier or ()), *reflink.changed(old, fd)], status.st_size)

@@ -26,9 +26,8 @@ from orlop.kernel import syscalls as sc
 from orlop.kernel.reflink import Range
 from orlop.volumes import image
 from orlop.volumes.mirror import NOBODY, Ours
-from orlop.volumes.shadow import Shadow
+from orlop.volumes.shadow import FILE, Shadow
 
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 Users = Callable[[], Sequence[int]]
 """The processes that use the volume now."""
 
@@ -193,7 +192,7 @@ class SubvolumeSource:
     def changed(self, path: str, fd: int, was: Was) -> Sequence[Range] | None:
         """See `Source`."""
         # Neither inode nor time tells enough: what is written within a tick of the clock after a snapshot moves none.
-        with suppress(OSError), sc.closing(os.open(self._before / path, _FILE)) as old:
+        with suppress(OSError), sc.closing(os.open(self._before / path, FILE)) as old:
             if self._saved_as.read_text() == was.snapshot and os.fstat(old).st_ino == was.inode:
                 return reflink.changed(old, fd)
         return None
